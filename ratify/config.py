@@ -1,0 +1,144 @@
+"""Load a run's configuration: defaults < TOML file < dotted overrides, everything checked before anything runs.
+
+Hand-written configuration is TOML, machine-written is JSON: `resolved_json` is what a run stores and `--dry-run`
+prints. Secrets never come here: a section names the environment variable that holds a key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError, model_validator
+
+from ratify.errors import ConfigError
+from ratify.sections import (
+    EvaluationSection,
+    JudgeSection,
+    LabelSection,
+    PolicySection,
+    PreferenceSection,
+    PromptSection,
+    RewardModelSection,
+    RunSection,
+    SamplingSection,
+    Section,
+    StoreSection,
+)
+
+
+class Config(Section):
+    """A whole run."""
+
+    constitution: Path
+    """The constitution that the judge applies."""
+    prompts: PromptSection
+    policy: PolicySection
+    judge: JudgeSection
+    run: RunSection = RunSection()
+    sampling: SamplingSection = SamplingSection()
+    labels: LabelSection = LabelSection()
+    reward_model: RewardModelSection = RewardModelSection()
+    preference: PreferenceSection = PreferenceSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    store: StoreSection = StoreSection()
+
+    @model_validator(mode="after")
+    def _trainable_policy(self) -> Config:
+        if self.policy.base_url and not self.policy.train_from:
+            raise ValueError(
+                f"policy.base_url is {self.policy.base_url!r}, so training needs the weights: "
+                "set policy.train_from to the model's folder"
+            )
+        return self
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of this run."""
+        return self.run.dir / self.run.name
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Read `path`, apply `section.key=value` overrides, validate.
+
+    Raises:
+        ConfigError: with the file, the key, the value and the remedy.
+    """
+    values = _read_toml(path)
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, error)) from None
+
+
+def resolved_json(config: Config) -> str:
+    """The configuration with every default filled in, as indented JSON."""
+    return config.model_dump_json(indent=2)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"config file {path} does not exist; see configs/ for the ones that ship") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    """Set a dotted key; the value is read as TOML, and as plain text where it is not TOML."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r} is not of the form section.key=value")
+    *sections, last = key.split(".")
+    here = values
+    for section in sections:
+        here = here.setdefault(section, {})
+        if not isinstance(here, dict):
+            raise ConfigError(f"override {override!r}: {section!r} is a value, not a section")
+    here[last] = _toml_value(text)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    """The first fault as one sentence; for an unknown key, the nearest known one."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "config"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"{path}: unknown key {where!r}; {_nearest(first['loc'])}{more}"
+    if first["type"] == "missing":
+        return f"{path}: {where!r} is missing{more}"
+    message = str(first["msg"]).removeprefix("Value error, ")
+    given = "" if isinstance(first["input"], Mapping) else f" (given: {first['input']!r})"
+    return f"{path}: {where}: {message}{given}{more}"
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    model: type[BaseModel] = Config
+    for part in location[:-1]:
+        model = _section_class(model, str(part))
+    known = list(model.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+
+
+def _section_class(model: type[BaseModel], field: str) -> type[BaseModel]:
+    annotation = model.model_fields[field].annotation
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return model

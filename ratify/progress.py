@@ -1,0 +1,70 @@
+"""Progress of anything that takes longer than two seconds: a bar on a terminal, a line every few seconds elsewhere.
+
+Stages report through the `Progress` protocol and know nothing of terminals; flows choose where it is shown.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+LINE_EVERY_S = 10.0
+"""Seconds between lines where there is no terminal."""
+
+
+class Progress(Protocol):
+    """What a stage calls while it works."""
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` units are finished; `note` is a short figure worth seeing."""
+
+
+class Silent:
+    """No display."""
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Show nothing."""
+
+
+class _Bar:
+    def __init__(self, bar: RichProgress, title: str) -> None:
+        self._bar = bar
+        self._task = bar.add_task(title, total=None, note="")
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        self._bar.update(self._task, completed=done, total=total, note=note)
+
+
+class _Lines:
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._started = self._last = time.monotonic()
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        if time.monotonic() - self._last < LINE_EVERY_S:
+            return
+        self._last = time.monotonic()
+        elapsed = self._last - self._started
+        print(f"  {self._title}: {done}/{total}, {elapsed:.0f} s {note}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Progress]:
+    """Show a bar titled `title` on a terminal, sparse lines elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(title)
+        return
+    columns = (
+        TextColumn("  {task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(),
+        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}"),
+    )  # fmt: skip
+    with RichProgress(*columns, console=console, transient=True) as bar:
+        yield _Bar(bar, title)

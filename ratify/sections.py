@@ -1,0 +1,218 @@
+"""The sections of a configuration file, one class each; `ratify.config` puts them together.
+
+Every field says what it is and in what unit. Combinations that cannot work die when the file is loaded, with the
+field, the value and the remedy. The fields that a constitution decides (weights, ties, margins) are not here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A frozen section that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunSection(Section):
+    """Where the run lives and what makes it repeatable."""
+
+    name: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Folder name under `dir`; no slashes, so a run cannot leave it."""
+    dir: Path = Path("runs")
+    """Folder of all runs."""
+    seed: int = 0
+    """Every other seed is derived from this one."""
+
+
+class PromptSection(Section):
+    """Prompt files: JSON lines with `messages` (or `prompt`), optional `id` and `tags`."""
+
+    train: Path
+    """Prompts whose completions are judged and trained on."""
+    heldout: Path
+    """Prompts that only evaluation sees."""
+    train_limit: int | None = Field(default=None, gt=0)
+    """Use this many training prompts, drawn by seed; None uses all."""
+    heldout_limit: int | None = Field(default=None, gt=0)
+    """Likewise for the held-out prompts."""
+
+
+class EngineSection(Section):
+    """The vLLM server that a run starts for a local model and stops again."""
+
+    python: Path | None = None
+    """Interpreter of the environment that holds vLLM; None means this one."""
+    host: str = "127.0.0.1"
+    """Address the server binds to."""
+    port: int = Field(default=0, ge=0, le=65535)
+    """Port; 0 takes a free one."""
+    dtype: str = "auto"
+    """Number format of weights and activations, as vLLM names it."""
+    max_model_len: int | None = Field(default=None, gt=0)
+    """Longest prompt plus completion in tokens; None takes the model's own."""
+    max_num_seqs: int = Field(default=256, gt=0)
+    """Sequences computed at once."""
+    block_size: int | None = Field(default=None, gt=0)
+    """Tokens per cache block; prompts shorter than one block never hit the prefix cache."""
+    kv_cache_gib: float | None = Field(default=None, gt=0)
+    """CPU only: memory for the key-value cache in GiB."""
+    enforce_eager: bool = False
+    """Skip compilation: slower tokens, faster start."""
+    threads: int | None = Field(default=None, gt=0)
+    """CPU only: OpenMP threads; None leaves it to vLLM."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Off unless you have read that code."""
+    extra_args: tuple[str, ...] = ()
+    """Further arguments for vLLM's server, as on its command line."""
+    start_timeout_s: float = Field(default=600.0, gt=0)
+    """Give up when the server is not healthy after this many seconds."""
+
+
+class EndpointSection(Section):
+    """Where a model answers: a model that vLLM serves for us, or any OpenAI-compatible server by `base_url`."""
+
+    model: str
+    """Folder or hub name of a Hugging Face causal LM, or the served model's name."""
+    base_url: str | None = None
+    """An OpenAI-compatible server, such as http://127.0.0.1:8000/v1; None starts a managed vLLM server."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; the key itself never enters a file."""
+    concurrency: int = Field(default=64, gt=0)
+    """Requests in flight."""
+    timeout_s: float = Field(default=120.0, gt=0)
+    """Give up on one request after this many seconds."""
+    max_retries: int = Field(default=4, ge=0)
+    """Retries after transport errors, 429 and 5xx, with growing pauses."""
+    engine: EngineSection = EngineSection()
+    """The managed server; unused when `base_url` is set."""
+
+
+class PolicySection(EndpointSection):
+    """The policy: the model whose replies are judged and which is then trained."""
+
+    train_from: str | None = None
+    """Model folder to train from when `base_url` is set; None means `model` is itself a folder."""
+
+    @property
+    def trainable(self) -> str:
+        """The folder or name that training loads."""
+        return self.train_from or self.model
+
+
+class SamplingSection(Section):
+    """How completions are sampled from the policy."""
+
+    completions_per_prompt: int = Field(default=4, ge=2)
+    """K: candidates per training prompt."""
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=256, gt=0)
+    """Longest completion in tokens; longer ones end with finish reason `length`."""
+    shard_size: int = Field(default=64, gt=0)
+    """Prompts per shard: the grain at which a killed run resumes."""
+
+
+class JudgeSection(EndpointSection):
+    """Who applies the constitution: a model behind an endpoint, or the deterministic `rules` judge."""
+
+    kind: Literal["model", "rules"] = "model"
+    """`model` asks a language model; `rules` applies each principle's `checks` and asks nobody."""
+    model: str = ""
+    protocol: Literal["pointwise", "pairwise"] = "pointwise"
+    """`pointwise`: N·P calls and no position bias; `pairwise`: both orders of every pair."""
+    min_coverage: float = Field(default=0.5, ge=0, le=1)
+    """Least probability mass on the offered answers; below it the verdict is a `low_coverage` failure."""
+    failure_budget: float = Field(default=0.02, ge=0, le=1)
+    """Largest share of failed verdicts before the stage stops."""
+    prompts_dir: Path | None = None
+    """Folder with your own `pointwise.txt` / `pairwise.txt`; None uses the ones in judges/prompts."""
+    cache_salt: str = ""
+    """Change it to have everything judged afresh."""
+
+    @model_validator(mode="after")
+    def _needs_model(self) -> JudgeSection:
+        if self.kind == "model" and not self.model:
+            raise ValueError("judge.model is empty: name a model folder or a served model, or set judge.kind = 'rules'")
+        return self
+
+
+class LabelSection(Section):
+    """Which pairs of completions become preference data."""
+
+    pairs_per_prompt: int | None = Field(default=None, gt=0)
+    """Compare this many pairs per prompt, drawn by seed; None compares all K·(K-1)/2."""
+
+
+class OptimiserSection(Section):
+    """What every training task shares."""
+
+    learning_rate: float = Field(default=1e-5, gt=0)
+    epochs: int = Field(default=1, gt=0)
+    batch_prompts: int = Field(default=16, gt=0)
+    """Prompts (each with all its pairs) per optimiser step, over all processes."""
+    tokens_per_micro_batch: int = Field(default=8192, gt=0)
+    """Memory knob: padded tokens computed at once; it never changes the gradient."""
+    warmup_fraction: float = Field(default=0.1, ge=0, le=1)
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_length: int = Field(default=2048, gt=0)
+    """Longest prompt plus completion in tokens; longer pairs are dropped and counted."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Computation format; weights and optimiser state stay float32."""
+    save_every_steps: int = Field(default=50, ge=0)
+    """Steps between resumable checkpoints (0 = only at the end)."""
+    layout: Literal["tree", "padded"] = "tree"
+    """`tree` computes a prompt once for all its completions; `padded` repeats it."""
+    processes: int = Field(default=1, gt=0)
+    """More than one goes through `accelerate launch`."""
+    threads: int | None = Field(default=None, gt=0)
+    """CPU only: torch threads; None leaves it to torch."""
+
+
+class RewardModelSection(OptimiserSection):
+    """Bradley-Terry reward model on the soft labels."""
+
+    enabled: bool = True
+    init_from: str | None = None
+    """Model to start from; None starts from the policy."""
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Share of prompts kept aside to measure accuracy."""
+    centering: float = Field(default=0.01, ge=0)
+    """Weight of the squared sum of rewards, which keeps them near zero."""
+
+
+class PreferenceSection(OptimiserSection):
+    """Preference optimisation of the policy."""
+
+    objective: Literal["dpo"] = "dpo"
+    beta: float = Field(default=0.1, gt=0)
+    """Strength of the pull towards the reference policy."""
+    soft_labels: bool = True
+    """Train on the label's probability instead of on 1."""
+    max_kl: float | None = Field(default=None, gt=0)
+    """Stop early when the estimated KL to the reference exceeds this many nats per reply."""
+
+
+class EvaluationSection(Section):
+    """How the new policy is measured against the old one."""
+
+    completions_per_prompt: int = Field(default=2, gt=0)
+    """Replies per held-out prompt and policy."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    bootstrap_draws: int = Field(default=2000, gt=0)
+    """Resamples of prompts for each interval."""
+    world: Literal["demo"] | None = None
+    """`demo` adds the true compliance that the demo world's oracle computes."""
+
+
+class StoreSection(Section):
+    """Where verdicts are kept."""
+
+    url: str | None = None
+    """SQLAlchemy URL such as postgresql+psycopg://…; None is `verdicts.sqlite` in the run's folder."""

@@ -1,0 +1,155 @@
+"""The verdict store: an append-only table of verdicts keyed by the hash of what the judge saw (SQLAlchemy Core).
+
+SQLite in WAL mode by default, PostgreSQL by URL. A verdict that was answered is kept for good; a failure is kept in a
+table of its own, with its raw text, and never answers for a later call. Labels are computed elsewhere, from what is
+read here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ratify.errors import StoreError
+from ratify.types import Failure, Verdict
+
+_METADATA = sa.MetaData()
+
+VERDICTS = sa.Table(
+    "verdicts",
+    _METADATA,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("judge", sa.String(64), nullable=False, index=True),
+    sa.Column("principle", sa.String(200), nullable=False),
+    sa.Column("protocol", sa.String(16), nullable=False),
+    sa.Column("prompt_id", sa.Text, nullable=False),
+    sa.Column("first_id", sa.Text, nullable=False),
+    sa.Column("second_id", sa.Text),
+    sa.Column("logit", sa.Float(53), nullable=False),
+    sa.Column("coverage", sa.Float(53)),
+    sa.Column("raw", sa.Text, nullable=False),
+    sa.Column("prompt_tokens", sa.Integer, nullable=False),
+    sa.Column("completion_tokens", sa.Integer, nullable=False),
+)
+
+FAILURES = sa.Table(
+    "failures",
+    _METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("key", sa.String(64), nullable=False, index=True),
+    sa.Column("judge", sa.String(64), nullable=False),
+    sa.Column("principle", sa.String(200), nullable=False),
+    sa.Column("prompt_id", sa.Text, nullable=False),
+    sa.Column("first_id", sa.Text, nullable=False),
+    sa.Column("second_id", sa.Text),
+    sa.Column("failure", sa.String(32), nullable=False),
+    sa.Column("raw", sa.Text, nullable=False),
+)
+
+_KEYS_PER_QUERY = 500
+"""SQLite's oldest limit on bound variables is 999."""
+
+
+class VerdictStore:
+    """Append verdicts, look them up by key. Safe for one writing thread per instance."""
+
+    def __init__(self, url: str) -> None:
+        self.url = sa.make_url(url)
+        self._engine = sa.create_engine(self.url)
+        if self.url.get_backend_name() == "sqlite":
+            sa.event.listen(self._engine, "connect", _tune_sqlite)
+        with _OneSentence(self):
+            _METADATA.create_all(self._engine)
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> VerdictStore:
+        """The default store of a run: `verdicts.sqlite` in its folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(f"sqlite:///{folder / 'verdicts.sqlite'}")
+
+    def append(self, verdicts: Sequence[Verdict]) -> None:
+        """Store verdicts in one transaction, on disk on return; a key that is known already is left as it was."""
+        answered = [_answer_row(verdict) for verdict in verdicts if verdict.failure is None]
+        failed = [_failure_row(verdict) for verdict in verdicts if verdict.failure is not None]
+        with _OneSentence(self), self._engine.begin() as connection:
+            if answered:
+                connection.execute(self._insert_once(), answered)
+            if failed:
+                connection.execute(sa.insert(FAILURES), failed)
+
+    def get(self, keys: Iterable[str]) -> dict[str, Verdict]:
+        """The stored verdicts among `keys`."""
+        found: dict[str, Verdict] = {}
+        with _OneSentence(self), self._engine.connect() as connection:
+            for batch in _batches(keys, _KEYS_PER_QUERY):
+                rows = connection.execute(sa.select(VERDICTS).where(VERDICTS.c.key.in_(batch)))
+                found.update({row.key: Verdict(**row._mapping) for row in rows})
+        return found
+
+    def count(self) -> int:
+        """How many verdicts are stored."""
+        with _OneSentence(self), self._engine.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(VERDICTS)).scalar_one())
+
+    def failures(self) -> list[tuple[str, Failure, str]]:
+        """Every failed call as (key, failure, raw text), oldest first."""
+        query = sa.select(FAILURES.c.key, FAILURES.c.failure, FAILURES.c.raw).order_by(FAILURES.c.id)
+        with _OneSentence(self), self._engine.connect() as connection:
+            return [(row.key, Failure(row.failure), row.raw) for row in connection.execute(query)]
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def _insert_once(self) -> Any:
+        if self.url.get_backend_name() == "postgresql":
+            return postgresql.insert(VERDICTS).on_conflict_do_nothing(index_elements=["key"])
+        return sqlite.insert(VERDICTS).on_conflict_do_nothing(index_elements=["key"])
+
+
+class _OneSentence:
+    """Turn a database fault into one sentence without the URL's password."""
+
+    def __init__(self, store: VerdictStore) -> None:
+        self._where = store.url.render_as_string(hide_password=True)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, sa.exc.SQLAlchemyError | ModuleNotFoundError):
+            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+            if "full" in reason:
+                reason = "the disk is full; free some space and run the same command again"
+            raise StoreError(f"verdict store {self._where}: {reason}") from error
+
+
+def _tune_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    """Write-ahead log, and a commit that is on disk before it returns."""
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _answer_row(verdict: Verdict) -> dict[str, Any]:
+    return verdict.model_dump(exclude={"failure"})
+
+
+def _failure_row(verdict: Verdict) -> dict[str, Any]:
+    row = verdict.model_dump(include={column.name for column in FAILURES.c} - {"id"})
+    return row | {"failure": str(verdict.failure)}
+
+
+def _batches(keys: Iterable[str], size: int) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for key in keys:
+        batch.append(key)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

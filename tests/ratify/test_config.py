@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+
+from ratify.config import load_config, resolved_json
+from ratify.errors import ConfigError
+
+MINIMAL = """
+constitution = "constitutions/demo.yaml"
+[prompts]
+train = "train.jsonl"
+heldout = "heldout.jsonl"
+[policy]
+model = "policy"
+[judge]
+model = "judge"
+"""
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_defaults_are_filled_in_and_printed(minimal: Path) -> None:
+    config = load_config(minimal)
+    assert config.judge.protocol == "pointwise"
+    assert '"completions_per_prompt": 4' in resolved_json(config)
+
+
+def test_override_wins_over_file_and_is_read_as_toml(minimal: Path) -> None:
+    config = load_config(
+        minimal, ["policy.model=/models/big", "sampling.temperature=0.5", "reward_model.enabled=false"]
+    )
+    assert (config.policy.model, config.sampling.temperature, config.reward_model.enabled) == (
+        "/models/big",
+        0.5,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("sampling.temprature=1", "unknown key 'sampling.temprature'; did you mean 'temperature'?"),
+        ("smapling.top_p=1", "unknown key 'smapling'; did you mean 'sampling'?"),
+        ("sampling.top_p=2", "sampling.top_p: Input should be less than or equal to 1 (given: 2)"),
+        ("policy.model", "is not of the form section.key=value"),
+        ("policy.model.x=1", "'model' is a value, not a section"),
+        ("run.name=../escape", "run.name"),
+        ("policy.base_url=http://x/v1", "set policy.train_from"),
+    ],
+)
+def test_bad_override_is_one_sentence(minimal: Path, override: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=".") as fault:
+        load_config(minimal, [override])
+    assert sentence in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_judge_model_needs_a_name(minimal: Path) -> None:
+    with pytest.raises(ConfigError, match=r"judge: judge.model is empty"):
+        load_config(minimal, ["judge.model="])
+    assert load_config(minimal, ["judge.model=", "judge.kind=rules"]).judge.kind == "rules"
+
+
+def test_missing_and_malformed_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere.toml does not exist"):
+        load_config(tmp_path / "nowhere.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("a = 1\nb = = 2\n")
+    with pytest.raises(ConfigError, match=r"broken.toml: not valid TOML: .*line 2"):
+        load_config(broken)
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs").glob("*.toml")), ids=str)
+def test_every_shipped_config_loads(path: Path) -> None:
+    assert load_config(path).constitution.exists()
