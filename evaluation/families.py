@@ -1,0 +1,225 @@
+"""The families of figures that an evaluation computes from its evidence, each standing alone.
+
+What the evidence does not support is recorded under `missing` with the reason and the rest goes on; nothing is
+defaulted. A new family is one function here, one entry in `FAMILIES` and its names in `catalog`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from evaluation.agreement import (
+    Agreement,
+    Pair,
+    Side,
+    gold_by_principle,
+    gold_by_weight,
+    pair_agreement,
+    principle_agreement,
+    reward_accuracy,
+    verdict_agreement,
+)
+from evaluation.compliance import ALL, compliance
+from evaluation.divergence import divergence
+from evaluation.diversity import ORDERS, duplicate_share, ngram_diversity, repeated_across_prompts
+from evaluation.intervals import Estimate, EvidenceError, difference
+from evaluation.judging import position_effect
+from evaluation.length import lengths
+from evaluation.report import Evidence, JudgedSet
+from evaluation.win_rate import WinRate, principle_win_rates, win_rate
+from ratify.types import Completion, Label, Verdict
+
+SETS = {"label": "training", "evaluate": "heldout"}
+"""Stage in the metric keys → judged set of the evidence."""
+
+
+class Figures:
+    """Metrics and counts as they are found, and why some are not."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, Estimate] = {}
+        self.counts: dict[str, int] = {}
+        self.missing: dict[str, str] = {}
+
+    def attempt(self, name: str, family: Callable[[], None]) -> None:
+        """Compute a family of figures, or record why the evidence does not support it."""
+        try:
+            family()
+        except EvidenceError as error:
+            self.missing[name] = str(error)
+
+
+def _compliance(figures: Figures, evidence: Evidence) -> None:
+    for name, compared in compliance(evidence.old, evidence.new, evidence.properties, evidence.how).items():
+        for stat, estimate in compared._asdict().items():
+            figures.metrics[f"evaluate/compliance.{name}/{stat}"] = estimate
+
+
+def _win_rate(figures: Figures, evidence: Evidence) -> None:
+    new = {reply.id for reply in evidence.new}
+    labels = evidence.heldout.labels
+    rates: dict[str, WinRate] = {ALL: win_rate(labels, new, evidence.how)}
+    rates |= principle_win_rates(labels, new, how=evidence.how)
+    for name, rate in rates.items():
+        figures.metrics[f"evaluate/win_rate.{name}/rate"] = rate.estimate
+        for count in ("wins", "ties", "losses", "failed"):
+            figures.counts[f"evaluate/win_rate.{name}/{count}"] = getattr(rate, count)
+
+
+def _divergence(figures: Figures, evidence: Evidence) -> None:
+    prompts = {reply.id: reply.prompt_id for reply in evidence.new}
+    scored = [row for row in evidence.scored if row.completion_id in prompts]
+    if len(scored) < len(prompts):
+        raise EvidenceError(f"KL: {len(scored)} of {len(prompts)} replies of the new policy were scored")
+    found = divergence(
+        [row.log_new for row in scored],
+        [row.log_reference for row in scored],
+        [row.tokens for row in scored],
+        [prompts[row.completion_id] for row in scored],
+        evidence.how,
+    )
+    for stat, estimate in found._asdict().items():
+        figures.metrics[f"evaluate/kl/{stat}"] = estimate
+
+
+def _diversity(figures: Figures, evidence: Evidence) -> None:
+    for order in ORDERS:
+        both = ngram_diversity([evidence.old, evidence.new], order, evidence.how.confidence)
+        for side, found in zip(("old", "new"), both, strict=True):
+            figures.metrics[f"evaluate/distinct_{order}/{side}"] = found.distinct
+            figures.metrics[f"evaluate/entropy_{order}/{side}"] = found.entropy
+            figures.counts[f"evaluate/distinct_{order}/budget"] = found.budget
+
+
+def _duplicates(figures: Figures, evidence: Evidence) -> None:
+    for side, replies in (("old", evidence.old), ("new", evidence.new)):
+        figures.metrics[f"evaluate/duplicates/{side}"] = duplicate_share(replies, evidence.how)
+    figures.metrics["evaluate/duplicates/difference"] = difference(
+        repeated_across_prompts(evidence.new),
+        [reply.prompt_id for reply in evidence.new],
+        repeated_across_prompts(evidence.old),
+        [reply.prompt_id for reply in evidence.old],
+        evidence.how,
+        share=True,
+    )
+
+
+def _length(figures: Figures, evidence: Evidence) -> None:
+    for side, replies in (("old", evidence.old), ("new", evidence.new)):
+        for thing, estimate in lengths(replies, evidence.how)._asdict().items():
+            figures.metrics[f"evaluate/{thing}/{side}"] = estimate
+    measures: dict[str, Callable[[Completion], float]] = {
+        "words": lambda reply: len(reply.text.split()),
+        "tokens": lambda reply: reply.completion_tokens,
+        "truncated": lambda reply: reply.finish_reason == "length",
+    }
+    for thing, measure in measures.items():
+        figures.metrics[f"evaluate/{thing}/difference"] = difference(
+            [measure(reply) for reply in evidence.new],
+            [reply.prompt_id for reply in evidence.new],
+            [measure(reply) for reply in evidence.old],
+            [reply.prompt_id for reply in evidence.old],
+            evidence.how,
+            share=thing == "truncated",
+        )
+
+
+def _truth_agreement(figures: Figures, evidence: Evidence) -> None:
+    if not evidence.properties:
+        raise EvidenceError("no oracle knows the truth about these replies")
+    for stage, judged in _by_stage(evidence):
+        for name in _measured_principles(judged, evidence):
+            figures.attempt(f"{stage}/agreement.{name}", _part(figures, evidence, stage, judged, name))
+        figures.attempt(f"{stage}/agreement.{ALL}", _whole(figures, evidence, stage, judged))
+
+
+def _part(figures: Figures, evidence: Evidence, stage: str, judged: JudgedSet, name: str) -> Callable[[], None]:
+    def compute() -> None:
+        pointwise = [verdict for verdict in judged.verdicts if verdict.principle == name]
+        if any(verdict.protocol == "pointwise" for verdict in pointwise):
+            found = verdict_agreement(pointwise, evidence.properties, evidence.how)
+            _record(figures, f"{stage}/verdicts.{name}", found)
+        gold = gold_by_principle(judged.labels, evidence.properties, name)
+        _record(figures, f"{stage}/agreement.{name}", principle_agreement(judged.labels, name, gold, evidence.how))
+
+    return compute
+
+
+def _whole(figures: Figures, evidence: Evidence, stage: str, judged: JudgedSet) -> Callable[[], None]:
+    def compute() -> None:
+        principles = _measured_principles(judged, evidence)
+        if any(verdict.protocol == "pointwise" for verdict in judged.verdicts):
+            known = [verdict for verdict in judged.verdicts if verdict.principle in principles]
+            _record(figures, f"{stage}/verdicts.{ALL}", verdict_agreement(known, evidence.properties, evidence.how))
+        stated = evidence.constitution.principles if evidence.constitution else ()
+        weights = {principle.id: principle.weight for principle in stated if principle.id in principles}
+        weights = weights or dict.fromkeys(principles, 1.0)
+        gold = gold_by_weight(judged.labels, evidence.properties, weights)
+        _record(figures, f"{stage}/agreement.{ALL}", pair_agreement(judged.labels, gold, evidence.how))
+
+    return compute
+
+
+def _people_agreement(figures: Figures, evidence: Evidence) -> None:
+    if not evidence.gold:
+        raise EvidenceError("no gold preferences were given")
+    gold: Mapping[Pair, Side] = evidence.gold
+    for stage, judged in _by_stage(evidence):
+        if any((label.a_id, label.b_id) in gold for label in judged.labels):
+            _record(figures, f"{stage}/people.{ALL}", pair_agreement(judged.labels, gold, evidence.how))
+
+
+def _reward_model(figures: Figures, evidence: Evidence) -> None:
+    found = reward_accuracy(evidence.heldout.labels, evidence.rewards, evidence.how)
+    figures.metrics["reward_model/reward_accuracy/heldout"] = found
+
+
+def _position(figures: Figures, evidence: Evidence) -> None:
+    for stage, judged in _by_stage(evidence):
+        effect = position_effect(judged.verdicts, evidence.how)
+        if effect is not None:
+            figures.metrics[f"{stage}/position/first"] = effect.first
+            figures.metrics[f"{stage}/position/flips"] = effect.flips
+
+
+def _record(figures: Figures, prefix: str, found: Agreement) -> None:
+    figures.metrics[f"{prefix}/accuracy"] = found.accuracy
+    if found.kappa is not None:
+        figures.metrics[f"{prefix}/kappa"] = found.kappa
+    figures.counts[f"{prefix}/ties"] = found.ties
+    figures.counts[f"{prefix}/failed"] = found.failed
+
+
+def _by_stage(evidence: Evidence) -> list[tuple[str, JudgedSet]]:
+    sets = judged_sets(evidence)
+    return [(stage, sets[name]) for stage, name in SETS.items() if name in sets]
+
+
+def _measured_principles(judged: JudgedSet, evidence: Evidence) -> list[str]:
+    """Principles of the labels whose truth is known, in the labels' order."""
+    labels: Sequence[Label] = judged.labels
+    verdicts: Sequence[Verdict] = judged.verdicts
+    seen = dict.fromkeys([name for label in labels for name in label.by_principle])
+    seen |= dict.fromkeys(verdict.principle for verdict in verdicts)
+    known = {name for properties in evidence.properties.values() for name in properties}
+    return [name for name in seen if name in known]
+
+
+def judged_sets(evidence: Evidence) -> dict[str, JudgedSet]:
+    """The judged sets that have labels, by name."""
+    named = {"training": evidence.training, "heldout": evidence.heldout}
+    return {name: judged for name, judged in named.items() if judged.labels}
+
+
+FAMILIES: dict[str, Callable[[Figures, Evidence], None]] = {
+    "compliance": _compliance,
+    "win_rate": _win_rate,
+    "kl": _divergence,
+    "diversity": _diversity,
+    "duplicates": _duplicates,
+    "length": _length,
+    "truth_agreement": _truth_agreement,
+    "people_agreement": _people_agreement,
+    "reward_model": _reward_model,
+    "position": _position,
+}
