@@ -123,7 +123,8 @@ def _explain(path: Path, error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{path}: {where!r} is missing{more}"
     message = str(first["msg"]).removeprefix("Value error, ")
-    given = "" if isinstance(first["input"], Mapping) else f" (given: {first['input']!r})"
+    secret = isinstance(first["input"], Mapping) or "://" in str(first["input"])
+    given = "" if secret else f" (given: {first['input']!r})"
     return f"{path}: {where}: {message}{given}{more}"
 
 

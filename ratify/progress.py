@@ -23,7 +23,7 @@ class Progress(Protocol):
     """What a stage calls while it works."""
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` units are finished; `note` is a short figure worth seeing."""
+        """`done` of `total` units are finished (a total of 0 is unknown); `note` is a short figure worth seeing."""
 
 
 class Silent:
@@ -39,7 +39,7 @@ class _Bar:
         self._task = bar.add_task(title, total=None, note="")
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        self._bar.update(self._task, completed=done, total=total, note=note)
+        self._bar.update(self._task, completed=done, total=total or None, note=note)
 
 
 class _Lines:
@@ -52,7 +52,8 @@ class _Lines:
             return
         self._last = time.monotonic()
         elapsed = self._last - self._started
-        print(f"  {self._title}: {done}/{total}, {elapsed:.0f} s {note}", file=sys.stderr, flush=True)
+        count = f"{done:,}/{total:,}, " if total else ""
+        print(f"  {self._title}: {count}{elapsed:.0f} s  {note}".rstrip(), file=sys.stderr, flush=True)
 
 
 @contextmanager

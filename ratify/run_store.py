@@ -25,6 +25,9 @@ from ratify.lineage import code_commit, now, versions
 
 MANIFEST = "manifest.json"
 
+_HELD: set[Path] = set()
+"""Runs that this process has locked, so that a stage inside a locked round may ask again."""
+
 
 class Manifest(BaseModel):
     """What a finished stage leaves behind; written last."""
@@ -127,6 +130,10 @@ class RunStore:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for this process; a second process gets one sentence and leaves."""
+        held = self.path.resolve()
+        if held in _HELD:
+            yield
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = (self.path / ".lock").open("a+", encoding="utf-8")
@@ -137,7 +144,11 @@ class RunStore:
             handle.truncate(0)
             handle.write(f"{os.getpid()}\n")
             handle.flush()
-            yield
+            _HELD.add(held)
+            try:
+                yield
+            finally:
+                _HELD.discard(held)
 
 
 def _acquire(descriptor: int, run: Path) -> None:

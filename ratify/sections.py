@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -90,6 +91,18 @@ class EndpointSection(Section):
     """Retries after transport errors, 429 and 5xx, with growing pauses."""
     engine: EngineSection = EngineSection()
     """The managed server; unused when `base_url` is set."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("not an http(s) address such as http://127.0.0.1:8000/v1")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("must not carry a key or a password; put the key into the variable that api_key_env names")
+        return url
 
 
 class PolicySection(EndpointSection):
@@ -215,4 +228,11 @@ class StoreSection(Section):
     """Where verdicts are kept."""
 
     url: str | None = None
-    """SQLAlchemy URL such as postgresql+psycopg://…; None is `verdicts.sqlite` in the run's folder."""
+    """SQLAlchemy URL such as postgresql+psycopg://user@host/db; None is `verdicts.sqlite` in the run's folder."""
+
+    @field_validator("url")
+    @classmethod
+    def _without_password(cls, url: str | None) -> str | None:
+        if url and urlsplit(url).password:
+            raise ValueError("must not carry a password; put it into PGPASSWORD or ~/.pgpass, which PostgreSQL reads")
+        return url

@@ -51,6 +51,9 @@ def test_override_wins_over_file_and_is_read_as_toml(minimal: Path) -> None:
         ("policy.model.x=1", "'model' is a value, not a section"),
         ("run.name=../escape", "run.name"),
         ("policy.base_url=http://x/v1", "set policy.train_from"),
+        ("judge.base_url=localhost:8000", "judge.base_url: not an http(s) address"),
+        ("judge.base_url=http://me:hunter2@x/v1", "judge.base_url: must not carry a key"),
+        ("store.url=postgresql+psycopg://me:hunter2@x/db", "store.url: must not carry a password"),
     ],
 )
 def test_bad_override_is_one_sentence(minimal: Path, override: str, sentence: str) -> None:
@@ -58,6 +61,7 @@ def test_bad_override_is_one_sentence(minimal: Path, override: str, sentence: st
         load_config(minimal, [override])
     assert sentence in str(fault.value)
     assert "\n" not in str(fault.value)
+    assert "hunter2" not in str(fault.value)
 
 
 def test_judge_model_needs_a_name(minimal: Path) -> None:
