@@ -140,6 +140,8 @@ class JudgeSection(EndpointSection):
     """`pointwise`: N·P calls and no position bias; `pairwise`: both orders of every pair."""
     min_coverage: float = Field(default=0.5, ge=0, le=1)
     """Least probability mass on the offered answers; below it the verdict is a `low_coverage` failure."""
+    top_logprobs: int = Field(default=20, ge=2, le=100)
+    """Alternatives of the first token to ask for; 20 is vLLM's and OpenAI's limit, some servers stop at 5."""
     failure_budget: float = Field(default=0.02, ge=0, le=1)
     """Largest share of failed verdicts before the stage stops."""
     prompts_dir: Path | None = None

@@ -130,5 +130,8 @@ class PreferencePair(Record):
     prompt_id: str
     chosen_id: str
     rejected_id: str
+    chosen_finish_reason: str
+    """`length` marks a reply that was cut off: a trainer must not teach the policy to stop there."""
+    rejected_finish_reason: str
     verdict_keys: tuple[str, ...]
     constitution_hash: str
