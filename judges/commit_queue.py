@@ -1,0 +1,83 @@
+"""Group commit: verdicts that arrive close together share one transaction, and each caller waits until its own is on
+disk.
+
+A commit to disk costs milliseconds, whatever it holds. So that a killed process pays again for nothing but the
+requests that were in flight, an answer counts only once it is stored; so that this costs no throughput, answers are
+gathered for a few milliseconds and written together by one thread, the only one that writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from ratify.types import Verdict
+from ratify.verdict_store import VerdictStore
+
+GATHER_S = 0.005
+"""How long the first verdict of a commit waits for others: short beside a request, long beside a commit's own cost."""
+MAX_BATCH = 2000
+"""Verdicts in one transaction."""
+
+
+class CommitQueue:
+    """Use it as an async context manager; leaving it writes what is still queued."""
+
+    def __init__(self, store: VerdictStore) -> None:
+        self._store = store
+        self._waiting: list[tuple[Verdict, asyncio.Future[None]]] = []
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verdict-store")
+
+    async def __aenter__(self) -> CommitQueue:
+        self._writer = asyncio.create_task(self._write())
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        self._closing = True
+        self._arrived.set()
+        try:
+            await asyncio.shield(self._writer)
+        finally:
+            self._thread.shutdown(wait=True)
+
+    async def put(self, verdict: Verdict) -> None:
+        """Return once the verdict is on disk.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        stored = asyncio.get_running_loop().create_future()
+        self._waiting.append((verdict, stored))
+        self._arrived.set()
+        await stored
+
+    async def _write(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not (self._closing and not self._waiting):
+            await self._arrived.wait()
+            if not self._closing:
+                await asyncio.sleep(GATHER_S)
+            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            if not self._waiting and not self._closing:
+                self._arrived.clear()
+            if not batch:
+                continue
+            try:
+                await loop.run_in_executor(self._thread, self._store.append, [verdict for verdict, _ in batch])
+            except Exception as error:
+                _settle(batch, error)
+            else:
+                _settle(batch, None)
+
+
+def _settle(batch: list[tuple[Verdict, asyncio.Future[None]]], error: Exception | None) -> None:
+    """Tell those who still wait; a caller that was cancelled does not."""
+    for _, stored in batch:
+        if stored.done():
+            continue
+        if error is None:
+            stored.set_result(None)
+        else:
+            stored.set_exception(error)
