@@ -1,7 +1,8 @@
 """Labels become preference data: rows that a preference trainer reads, and a table of every label beside them.
 
-Ties and failures are counted and never become a pair; neither do identical texts. Parquet files are whole or absent,
-and equal input gives equal bytes. The chosen reply's probability is kept, so that a trainer may use soft labels.
+Ties and failures are counted and never become a pair; neither do identical or empty texts. Parquet files are whole or
+absent, and equal input gives equal bytes. The chosen reply's probability is kept, so that a trainer may use soft
+labels.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Dataset(NamedTuple):
     ties: int
     failed: int
     identical: int
+    empty: int
+    """Decided labels in which a reply is empty; a trainer has nothing to learn from it."""
 
 
 def build_dataset(
@@ -65,7 +68,7 @@ def build_dataset(
 ) -> Dataset:
     """Turn decided labels into pairs; `prompts` and `completions` are by id."""
     pairs: list[PreferencePair] = []
-    ties = failed = identical = 0
+    ties = failed = identical = empty = 0
     for label in labels:
         a, b = completions[label.a_id], completions[label.b_id]
         if label.probability is None or label.margin is None:
@@ -74,9 +77,11 @@ def build_dataset(
             ties += 1
         elif a.text == b.text:
             identical += 1
+        elif not (a.text.strip() and b.text.strip()):
+            empty += 1
         else:
             pairs.append(_pair(label, prompts[label.prompt_id], (a, b), constitution_hash))
-    return Dataset(pairs, ties, failed, identical)
+    return Dataset(pairs, ties, failed, identical, empty)
 
 
 def _pair(

@@ -50,6 +50,12 @@ def test_ties_failures_and_identical_texts_are_counted_and_never_pairs() -> None
     assert first.chosen[0].content == "good" and first.chosen[0].role == "assistant"
 
 
+def test_an_empty_reply_is_counted_and_never_a_pair() -> None:
+    replies = {**COMPLETIONS, "b": COMPLETIONS["b"].model_copy(update={"text": " "})}
+    made = build_dataset(LABELS, {"p": prompt()}, replies, "hash")
+    assert made.empty == 2 and made.pairs == []
+
+
 def test_datasets_reads_the_parquet_in_the_conversational_format(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     write_pairs(tmp_path / "pairs.parquet", built().pairs)
@@ -58,6 +64,7 @@ def test_datasets_reads_the_parquet_in_the_conversational_format(tmp_path: Path)
     )
     assert rows.column_names == [
         *("prompt", "chosen", "rejected", "probability", "margin", "prompt_id", "chosen_id", "rejected_id"),
+        *("chosen_finish_reason", "rejected_finish_reason"),
         *("verdict_keys", "constitution_hash"),
     ]
     assert rows[0]["prompt"] == [{"role": "user", "content": "How are you?"}]

@@ -1,0 +1,317 @@
+"""The engine: optimiser steps whose loss and gradient depend on the data alone, over accelerate.
+
+A step takes `batch_prompts` elements. Their loss is summed over micro-batches and processes and divided by *one*
+denominator, the weight of the whole step, known to every process beforehand; so neither the micro-batch size nor
+padding nor the number of processes moves the gradient (a mean of micro-batch means would). What is optimised is an
+`Objective`: it lays elements out, gives a summed loss and metrics, and may carry state that checkpoints keep.
+
+Left out: gradient checkpointing, adapters, FSDP and DeepSpeed checkpoints, choosing the best checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, set_seed
+from torch import Tensor, nn
+
+from ratify.errors import TrainingError
+from ratify.sections import OptimiserSection
+from training import batching
+from training.checkpoint import Cursor, load_checkpoint, remove_checkpoints, save_checkpoint
+from training.data import Element
+from training.metrics import PHASE, MetricsLog
+from training.schedule import learning_rate_factor
+from training.tree import Layout, TokenBatch, footprint, token_batch
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class Mean(NamedTuple):
+    """A metric as sum and weight, so that its mean over micro-batches and processes is exact."""
+
+    sum: Tensor
+    weight: float
+
+
+class Terms(NamedTuple):
+    """What an objective says of one micro-batch."""
+
+    loss_sum: Tensor
+    """Sum, not mean, of the loss over the micro-batch; a scalar with gradient."""
+    metrics: dict[str, Mean]
+
+
+class Objective(Protocol):
+    """What the engine optimises."""
+
+    def weight(self, element: Element) -> float:
+        """The element's share of the denominator, such as its number of pairs."""
+
+    def terms(self, scorer: nn.Module, elements: Sequence[Element], batch: TokenBatch) -> Terms:
+        """Loss and metrics of elements that were laid out as `batch`."""
+
+    def stop_reason(self, means: Mapping[str, float]) -> str | None:
+        """Why to stop before this step's update, given the step's metrics; None goes on."""
+
+    def state(self) -> dict[str, Any]:
+        """What the objective carries from step to step, as JSON values."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up a checkpoint's state."""
+
+
+class Fit(NamedTuple):
+    """What a training run did."""
+
+    steps: int
+    """Optimiser updates made."""
+    planned_steps: int
+    tokens: int
+    """Real tokens computed forward and backward by this process group since it was started or resumed."""
+    seconds: float
+    """Wall time of the steps since the start or resume."""
+    stopped: str | None
+    """Why it ended early, or None."""
+
+    def metrics(self) -> dict[str, float]:
+        """The figures for a result file."""
+        return {
+            "steps": self.steps,
+            "planned_steps": self.planned_steps,
+            "train/tokens": self.tokens,
+            "train/seconds": round(self.seconds, 3),
+            "train/tokens_per_s": round(self.tokens / self.seconds, 1) if self.tokens else 0.0,
+        }
+
+
+class Engine:
+    """Device, optimiser, schedule, checkpoints and metrics of one task."""
+
+    def __init__(self, section: OptimiserSection, *, seed: int, out: Path, fingerprint: str = "") -> None:
+        self.section = section
+        self.seed = seed
+        self.checkpoints = out / "checkpoint"
+        self.fingerprint = fingerprint
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(), mixed_precision="bf16" if section.dtype == "bfloat16" else "no"
+        )
+        self.log = MetricsLog(out / "metrics.jsonl", active=self.is_main)
+        self.layout: Layout = section.layout
+        set_seed(seed)
+
+    @property
+    def is_main(self) -> bool:
+        """True in the process that writes files."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return torch.device(self.accelerator.device)
+
+    def prepare(self, scorer: ModuleT) -> ModuleT:
+        """Put a module that is only evaluated on the device.
+
+        accelerate must not see it here: what it has prepared once for evaluation it does not wrap again for training,
+        and gradients would silently stay apart in each process.
+        """
+        return scorer.to(self.device)
+
+    def fit(self, scorer: nn.Module, elements: Sequence[Element], objective: Objective) -> Fit:
+        """Train `scorer` in place for the section's epochs, from the newest checkpoint if there is one.
+
+        Raises:
+            TrainingError: a loss or gradient is no number (the last checkpoint stays), or the checkpoint is foreign.
+            StoreError: a checkpoint cannot be written.
+        """
+        section = self.section
+        steps = section.epochs * batching.steps_per_epoch(len(elements), section.batch_prompts)
+        module, optimiser = self.accelerator.prepare(scorer, make_optimiser(scorer, section))
+        cursor = load_checkpoint(self.checkpoints, scorer, optimiser, self.fingerprint) or Cursor(0, {}, None)
+        if cursor.objective:
+            objective.restore(cursor.objective)
+        self.log.keep_until(cursor.step)
+        self.log.write(PHASE, cursor.step, steps) if cursor.step == 0 else None
+        started, tokens, stopped, done = time.perf_counter(), 0, cursor.stopped, cursor.step
+        while done < steps and stopped is None:
+            batch = batching.step_elements(elements, done, section.batch_prompts, self.seed)
+            rate = section.learning_rate * learning_rate_factor(done, steps, section.warmup_fraction, section.schedule)
+            stopped, means = self._update(module, optimiser, batch, objective, rate)
+            tokens += int(means["tokens"])
+            done += stopped is None
+            seconds = time.perf_counter() - started
+            self.log.write(PHASE, done, steps, {**means, "learning_rate": rate, "seconds": round(seconds, 3)})
+            due = section.save_every_steps and done % section.save_every_steps == 0
+            if due or done == steps or stopped:
+                self._save(Cursor(done, objective.state(), stopped), scorer, optimiser)
+        self.accelerator.wait_for_everyone()
+        return Fit(done, steps, tokens, time.perf_counter() - started, stopped)
+
+    def map(self, scorer: nn.Module, elements: Sequence[Element], phase: str = "") -> Iterator[MappedBatch]:
+        """This process's micro-batches of all elements with what the scorer says of each, without gradient.
+
+        With a `phase`, progress in elements is logged under that name.
+        """
+        order = batching.share(
+            batching.by_length(elements, self.layout), self.accelerator.process_index, self.accelerator.num_processes
+        )
+        done = 0
+        for indices in batching.micro_batches(elements, order, self.section.tokens_per_micro_batch, self.layout):
+            batch = token_batch([elements[index] for index in indices], self.layout).to(self.device)
+            with torch.no_grad(), self.accelerator.autocast():
+                output = scorer(batch)
+            yield MappedBatch(indices, output)
+            done += len(indices)
+            if phase:
+                self.log.write(phase, done * len(elements) // max(1, len(order)), len(elements))
+
+    def score(
+        self, scorer: nn.Module, elements: Sequence[Element], values: Callable[[Any], Tensor], phase: str = ""
+    ) -> list[Tensor]:
+        """A float32 value for each completion of each element, computed by all processes together.
+
+        Args:
+            scorer: as returned by `prepare`.
+            elements: what to score.
+            values: picks the values, (N,), out of the scorer's output.
+            phase: name of the progress in the metrics, none if empty.
+
+        Returns:
+            For each element the values of its K completions, (K,), on the CPU.
+        """
+        starts = [0]
+        for element in elements:
+            starts.append(starts[-1] + len(element.completions))
+        flat = torch.zeros(starts[-1], device=self.device)
+        for indices, output in self.map(scorer, elements, phase):
+            places = [place for index in indices for place in range(starts[index], starts[index + 1])]
+            flat[torch.tensor(places, device=self.device)] = values(output).float()
+        whole = self.accelerator.reduce(flat, "sum").cpu()
+        return list(whole.split([len(element.completions) for element in elements]))
+
+    def finish(self) -> None:
+        """Remove the checkpoints of a task whose result is complete."""
+        if self.is_main:
+            remove_checkpoints(self.checkpoints)
+
+    def _update(
+        self,
+        module: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        elements: Sequence[Element],
+        objective: Objective,
+        rate: float,
+    ) -> tuple[str | None, dict[str, float]]:
+        """One optimiser step; returns why it was not taken, if so, and the step's metrics."""
+        denominator = sum(objective.weight(element) for element in elements)
+        totals = self._accumulate(module, elements, objective, denominator)
+        norm = self.accelerator.clip_grad_norm_(module.parameters(), self.section.max_grad_norm)
+        means = self._means(totals, denominator)
+        means |= {"grad_norm": float(norm), "tokens": sum(element_tokens(e, self.layout) for e in elements)}
+        if not (math.isfinite(means["loss"]) and math.isfinite(means["grad_norm"])):
+            self._blame(module, elements, objective, means)
+        stopped = objective.stop_reason(means)
+        if stopped is None:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        return stopped, means
+
+    def _accumulate(
+        self, module: nn.Module, elements: Sequence[Element], objective: Objective, denominator: float
+    ) -> list[Terms]:
+        """Backward over this process's micro-batches; gradients end up as those of the whole step's mean."""
+        processes = self.accelerator.num_processes
+        order = batching.share(batching.by_length(elements, self.layout), self.accelerator.process_index, processes)
+        # Every process has to take part in the synchronisation, so an idle one computes an element with weight nought.
+        idle = not order
+        cuts = batching.micro_batches(elements, order or [0], self.section.tokens_per_micro_batch, self.layout)
+        totals: list[Terms] = []
+        for number, indices in enumerate(cuts):
+            last = number == len(cuts) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(module):
+                terms = self._terms(module, [elements[index] for index in indices], objective)
+                # Distributed training averages over processes; the factor makes a sum of it.
+                scale = 0.0 if idle else processes / denominator
+                self.accelerator.backward(terms.loss_sum * scale)
+            if not idle:
+                totals.append(Terms(terms.loss_sum.detach(), terms.metrics))
+        return totals
+
+    def _terms(self, module: nn.Module, elements: Sequence[Element], objective: Objective) -> Terms:
+        batch = token_batch(elements, self.layout).to(self.device)
+        return objective.terms(module, elements, batch)
+
+    def _means(self, totals: Sequence[Terms], denominator: float) -> dict[str, float]:
+        """Loss and metrics over all processes: one reduction and one transfer a step."""
+        local: dict[str, tuple[Tensor | float, float]] = {"loss": (sum((t.loss_sum for t in totals), 0.0), denominator)}
+        names = sorted({name for terms in totals for name in terms.metrics})
+        for name in self._all_names(names):
+            parts = [terms.metrics[name] for terms in totals if name in terms.metrics]
+            local[name] = (sum((part.sum.detach() for part in parts), 0.0), float(sum(part.weight for part in parts)))
+        sums = torch.stack([torch.as_tensor(value, device=self.device).float() for value, _ in local.values()])
+        counts = torch.tensor([count for _, count in local.values()], device=self.device)
+        sums, counts = self.accelerator.reduce(sums, "sum"), self.accelerator.reduce(counts, "sum")
+        counts[0] = denominator
+        return dict(zip(local, (sums / counts).tolist(), strict=True))
+
+    def _all_names(self, names: list[str]) -> list[str]:
+        """An idle process has no metrics of its own and must still join the reduction."""
+        if self.accelerator.num_processes == 1:
+            return names
+        return sorted(set(gather_object(names)))
+
+    def _blame(
+        self, module: nn.Module, elements: Sequence[Element], objective: Objective, means: Mapping[str, float]
+    ) -> None:
+        """Name the prompts whose own loss is no number, or all when only the sum or the gradient is not."""
+        inner = self.accelerator.unwrap_model(module)
+        with torch.no_grad():
+            losses = [float(self._terms(inner, [element], objective).loss_sum) for element in elements]
+        guilty = [e.prompt_id for e, loss in zip(elements, losses, strict=True) if not math.isfinite(loss)]
+        named = guilty or [element.prompt_id for element in elements]
+        raise TrainingError(
+            f"the loss is {means['loss']} and the gradient's norm {means['grad_norm']} in the batch of prompts "
+            f"{', '.join(named[:8])}{' …' if len(named) > 8 else ''}; the last good checkpoint is kept: look at these "
+            "rows, lower learning_rate, or set dtype = 'float32'"
+        )
+
+    def _save(self, cursor: Cursor, scorer: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        if self.is_main:
+            save_checkpoint(self.checkpoints, cursor, scorer, optimiser, self.fingerprint)
+        self.accelerator.wait_for_everyone()
+
+
+class MappedBatch(NamedTuple):
+    """A micro-batch that was computed without gradient."""
+
+    indices: list[int]
+    """Which elements it held."""
+    output: Any
+    """What the scorer gave."""
+
+
+def make_optimiser(module: nn.Module, section: OptimiserSection) -> torch.optim.AdamW:
+    """AdamW (arXiv 1711.05101); weight decay on matrices only, as is usual for norms and biases."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": section.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=section.learning_rate, fused=True)
+
+
+def element_tokens(element: Element, layout: Layout) -> int:
+    """Real tokens of an element in a layout, padding apart."""
+    if layout == "tree":
+        return footprint(element, layout).length
+    return sum(len(element.prompt) + len(completion) for completion in element.completions)

@@ -1,0 +1,184 @@
+"""Run a training task in a child process and watch it: progress, cancellation, and its fault as an exception.
+
+The child has its own process group, so that cancelling reaches every worker, and dies when this process dies. Imports
+no torch: a flow stays light, and what training allocated is gone when it ends. Left out: what is trained (`child`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from ratify.errors import InputError, StoreError, TrainingError
+from ratify.files import write_text
+from training.lifeline import PARENT_VARIABLE
+from training.result import TrainResult, check_same, read_result
+from training.spec import TrainSpec, fingerprint
+
+POLL_S = 0.2
+GRACE_S = 10.0
+"""Seconds between SIGTERM and SIGKILL."""
+_CHECKOUT = Path(__file__).resolve().parent.parent
+_KINDS = {"InputError": InputError, "StoreError": StoreError}
+
+Progress = Callable[[int, int, Mapping[str, object]], None]
+"""Called with (step, steps, metrics) for each line of metrics.jsonl; `metrics["phase"]` says of what."""
+
+
+def launch(spec: TrainSpec, on_progress: Progress | None = None) -> TrainResult:
+    """Run a task to its end, or hand back the result that is already there.
+
+    Blocks; on KeyboardInterrupt, SIGTERM (in the main thread) or any other exception the child's process group gets
+    SIGTERM and ten seconds later SIGKILL. A task that was killed goes on from its checkpoint when launched again.
+
+    Args:
+        spec: a task of `training.spec`.
+        on_progress: told of every step.
+
+    Raises:
+        InputError: the data or a model cannot be used.
+        StoreError: the disk is full.
+        TrainingError: anything else, with the log's path; the checkpoint stays.
+    """
+    if (finished := read_result(spec.out)) is not None:
+        return check_same(finished, fingerprint(spec), spec.out)
+    spec.out.mkdir(parents=True, exist_ok=True)
+    (spec.out / "error.json").unlink(missing_ok=True)
+    spec_path = spec.out / "spec.json"
+    write_text(spec_path, spec.model_dump_json(indent=2) + "\n")
+    with (spec.out / "log.txt").open("ab") as log, _sigterm_raises():
+        child = subprocess.Popen(
+            [sys.executable, "-m", "training.child", str(spec_path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=child_environment(spec),
+            start_new_session=True,
+        )
+        try:
+            _watch(child, MetricsTail(spec.out / "metrics.jsonl", on_progress))
+        finally:
+            stop_group(child)
+    return _outcome(spec, child.returncode)
+
+
+def child_environment(spec: TrainSpec) -> dict[str, str]:
+    """This environment with telemetry off, this checkout importable, and the section's number of threads."""
+    inherited = os.environ.get("PYTHONPATH")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(_CHECKOUT), *([inherited] if inherited else [])]),
+        PARENT_VARIABLE: str(os.getpid()),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if spec.section.threads is not None:
+        environment["OMP_NUM_THREADS"] = str(spec.section.threads)
+    # A launcher around this process must not make the child believe that it is one of its workers.
+    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):
+        environment.pop(name, None)
+    return environment
+
+
+def stop_group(child: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
+    """End every process of the child's group: SIGTERM, then SIGKILL to whatever is left."""
+    with contextlib.suppress(ProcessLookupError):
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(grace_s)
+        # Also when the child itself has ended: its workers must not outlive it.
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+class MetricsTail:
+    """Reads the lines that were added to metrics.jsonl and passes them on."""
+
+    def __init__(self, path: Path, on_progress: Progress | None) -> None:
+        self.path = path
+        self.on_progress = on_progress
+        # What an earlier, killed run has logged is no progress of this one.
+        self._offset = path.stat().st_size if path.is_file() else 0
+        self._file_id = self._identity()
+
+    def poll(self) -> None:
+        """Pass on every new whole line."""
+        if self.on_progress is None or not self.path.is_file():
+            return
+        if self._identity() != self._file_id:
+            # A resumed child replaces the file; it holds the steps until the checkpoint.
+            self._file_id, self._offset = self._identity(), 0
+        with self.path.open("rb") as handle:
+            handle.seek(self._offset)
+            for line in handle:
+                if not line.endswith(b"\n"):
+                    break
+                self._offset += len(line)
+                metrics = json.loads(line)
+                self.on_progress(metrics["step"], metrics["steps"], metrics)
+
+    def _identity(self) -> int | None:
+        return self.path.stat().st_ino if self.path.is_file() else None
+
+
+def _watch(child: subprocess.Popen[bytes], tail: MetricsTail) -> None:
+    while child.poll() is None:
+        tail.poll()
+        time.sleep(POLL_S)
+    tail.poll()
+
+
+def _outcome(spec: TrainSpec, code: int) -> TrainResult:
+    result = read_result(spec.out)
+    if code != 0 or result is None:
+        _raise_fault(spec, code)
+    return result
+
+
+def _raise_fault(spec: TrainSpec, code: int) -> NoReturn:
+    """The child's own sentence, or what its exit code tells."""
+    log = spec.out / "log.txt"
+    error = spec.out / "error.json"
+    if error.is_file():
+        fault = json.loads(error.read_text(encoding="utf-8"))
+        raise _KINDS.get(fault["kind"], TrainingError)(f"{fault['message']} (log: {log})")
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        setting = f"{spec.task}.tokens_per_micro_batch"
+        raise TrainingError(
+            f"the training process was killed, most likely because memory ran out: lower {setting} "
+            f"(now {spec.section.tokens_per_micro_batch}) and run again, it goes on from its checkpoint (log: {log})"
+        )
+    raise TrainingError(f"the training process ended with exit code {code} and without a result (log: {log})")
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit while a child runs, unless somebody handles it or this is no main thread."""
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if not mine:
+        yield
+        return
+
+    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,221 @@
+"""Read preference rows and completions to score, in TRL's column names, and refuse bad ones with file and row.
+
+Conversational rows hold lists of {role, content}; standard rows hold plain strings. Left out: tokens (`encoding`) and
+grouping (`data`). Optional `chosen_finish_reason` / `rejected_finish_reason` / `finish_reason` = "length" mark
+completions that were cut off: they get no end-of-turn token, because the policy never wrote one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from ratify.errors import InputError
+from ratify.types import Message
+from training.spec import data_files
+
+PROMPT_COLUMNS = ("prompt", "prompt_id")
+PREFERENCE_COLUMNS = (
+    *PROMPT_COLUMNS, "chosen", "rejected", "probability", "margin", "chosen_id", "rejected_id",
+    "chosen_finish_reason", "rejected_finish_reason",
+)  # fmt: skip
+SCORE_COLUMNS = (*PROMPT_COLUMNS, "completion", "id", "finish_reason")
+ROLES = ("system", "user", "assistant")
+
+Prompt = str | tuple[Message, ...]
+"""Plain text, or a conversation that waits for the assistant."""
+
+
+class Place(NamedTuple):
+    """Where a row was read."""
+
+    path: Path
+    line: int
+    """From 1; for Parquet the row."""
+
+
+class Reply(NamedTuple):
+    """A completion's text."""
+
+    text: str
+    id: str | None
+    truncated: bool
+    """True when it was cut off at the length limit."""
+
+
+class PreferenceRow(NamedTuple):
+    """One checked row of preference data."""
+
+    place: Place
+    prompt: Prompt
+    prompt_id: str | None
+    chosen: Reply
+    rejected: Reply
+    probability: float
+    """P(chosen is better); 1 where the data has none."""
+    margin: float | None
+
+
+class ScoreRow(NamedTuple):
+    """One checked completion to score."""
+
+    place: Place
+    prompt: Prompt
+    prompt_id: str | None
+    completion: Reply
+
+
+def read_preferences(path: Path) -> list[PreferenceRow]:
+    """Read and check every preference row of a file or folder.
+
+    Raises:
+        InputError: with file, row and the fault.
+    """
+    rows = [_preference_row(place, values) for place, values in _tables(path, PREFERENCE_COLUMNS)]
+    return rows or _empty(path)
+
+
+def read_completions(path: Path) -> list[ScoreRow]:
+    """Read and check completions to score: `prompt`, `completion`, optional `id` and `finish_reason`.
+
+    Raises:
+        InputError: with file, row and the fault.
+    """
+    rows = [_score_row(place, values) for place, values in _tables(path, SCORE_COLUMNS)]
+    return rows or _empty(path)
+
+
+def fail(place: Place, message: str) -> NoReturn:
+    """Refuse a row."""
+    raise InputError.at(place.path, place.line, message)
+
+
+def _empty(path: Path) -> NoReturn:
+    raise InputError(f"{path}: the dataset is empty; it needs at least one row")
+
+
+def _tables(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+    for file in data_files(path):
+        lines = _parquet(file, columns) if file.suffix == ".parquet" else _json_lines(file)
+        for line, values in lines:
+            yield Place(file, line), values
+
+
+def _parquet(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        present = pq.read_schema(path).names
+        table = pq.read_table(path, columns=[name for name in columns if name in present])
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file: {error}") from None
+    yield from enumerate(table.to_pylist(), start=1)
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as handle:
+        for line, text in enumerate(handle, start=1):
+            if not text.strip():
+                continue
+            try:
+                values = json.loads(text)
+            except json.JSONDecodeError as error:
+                fail(Place(path, line), f"not valid JSON: {error.msg} at column {error.colno}")
+            if not isinstance(values, dict):
+                fail(Place(path, line), "a row must be a JSON object with the columns prompt, chosen, rejected")
+            yield line, values
+
+
+def _preference_row(place: Place, values: Mapping[str, Any]) -> PreferenceRow:
+    prompt = _prompt(place, values)
+    chosen, rejected = (_reply(place, values, column) for column in ("chosen", "rejected"))
+    if chosen.text == rejected.text:
+        fail(place, "chosen equals rejected, so there is nothing to prefer; drop the pair")
+    probability = _number(place, values, "probability")
+    if probability is not None and not 0 <= probability <= 1:
+        fail(place, f"probability is {probability}; it must lie between 0 and 1")
+    return PreferenceRow(
+        place=place,
+        prompt=prompt,
+        prompt_id=_text(place, values, "prompt_id"),
+        chosen=chosen,
+        rejected=rejected,
+        probability=1.0 if probability is None else probability,
+        margin=_number(place, values, "margin"),
+    )
+
+
+def _score_row(place: Place, values: Mapping[str, Any]) -> ScoreRow:
+    reply = _reply(place, values, "completion", id_column="id", reason_column="finish_reason")
+    return ScoreRow(place, _prompt(place, values), _text(place, values, "prompt_id"), reply)
+
+
+def _prompt(place: Place, values: Mapping[str, Any]) -> Prompt:
+    value = _column(place, values, "prompt")
+    if isinstance(value, str):
+        return value or fail(place, "the prompt is empty")
+    messages = _messages(place, value, "prompt")
+    if messages[-1].role == "assistant":
+        fail(place, "the prompt ends with an assistant turn; it must end where the assistant is to speak")
+    return messages
+
+
+def _reply(
+    place: Place, values: Mapping[str, Any], column: str, id_column: str | None = None, reason_column: str | None = None
+) -> Reply:
+    value = _column(place, values, column)
+    if not isinstance(value, str):
+        messages = _messages(place, value, column)
+        if len(messages) != 1 or messages[0].role != "assistant":
+            fail(place, f"{column} must be one assistant message, not {[message.role for message in messages]}")
+        value = messages[0].content
+    if not value:
+        fail(place, f"{column} is an empty completion; drop the row")
+    reason = _text(place, values, reason_column or f"{column}_finish_reason")
+    return Reply(value, _text(place, values, id_column or f"{column}_id"), reason == "length")
+
+
+def _messages(place: Place, value: object, column: str) -> tuple[Message, ...]:
+    if not isinstance(value, list) or not value:
+        fail(place, f"{column} must be text or a list of {{role, content}} messages, not {_kind(value)}")
+    return tuple(_message(place, entry, column) for entry in value)
+
+
+def _message(place: Place, entry: object, column: str) -> Message:
+    if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
+        fail(place, f"{column} holds something that is no message with role and content as text")
+    if entry.get("role") not in ROLES:
+        fail(place, f"{column} has a message of role {entry.get('role')!r}; roles are {', '.join(ROLES)}")
+    return Message(role=entry["role"], content=entry["content"])
+
+
+def _column(place: Place, values: Mapping[str, Any], column: str) -> object:
+    if values.get(column) is None:
+        fail(place, f"column {column!r} is missing; the row has {', '.join(values) or 'none'}")
+    return values[column]
+
+
+def _number(place: Place, values: Mapping[str, Any], column: str) -> float | None:
+    value = values.get(column)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        fail(place, f"{column} must be a number, not {value!r}")
+    return float(value)
+
+
+def _text(place: Place, values: Mapping[str, Any], column: str) -> str | None:
+    value = values.get(column)
+    if value is not None and not isinstance(value, str):
+        fail(place, f"{column} must be text, not {_kind(value)}")
+    return value
+
+
+def _kind(value: object) -> str:
+    return "an empty list" if value == [] else type(value).__name__

@@ -1,0 +1,71 @@
+"""Modules whose forward is a batch of completions to log-probabilities or rewards.
+
+They wrap a Hugging Face model so that everything computed, head included, happens inside one `forward`: that is where
+accelerate hooks in (autocast, gradient synchronisation). Left out: losses, and where models come from (`models`).
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from training.logprobs import CompletionLogprobs, completion_logprobs
+from training.tree import TokenBatch
+
+
+class PolicyScorer(nn.Module):
+    """A causal language model that gives log-probabilities of completions."""
+
+    def __init__(self, model: PreTrainedModel, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.model = model
+        self.temperature = temperature
+
+    def forward(self, batch: TokenBatch) -> CompletionLogprobs:
+        """Log-probabilities at the sampling temperature, (M,) and (N,) nats."""
+        hidden_BTH = hidden_states(self.model, batch)
+        return completion_logprobs(hidden_BTH, self.logits, batch, self.temperature)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The head and what some families do to its output. (…, H) → (…, V)."""
+        config = self.model.config
+        logits = cast(Tensor, self.model.get_output_embeddings()(hidden))
+        if scale := getattr(config, "logit_scale", None):  # Cohere
+            logits = logits * scale
+        if scaling := getattr(config, "logits_scaling", None):  # Granite
+            logits = logits / scaling
+        if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
+            logits = (logits / cap).tanh() * cap
+        return logits
+
+
+class RewardScorer(nn.Module):
+    """A sequence-classification model with one label that gives the reward of completions."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: TokenBatch) -> Tensor:
+        """The head's value at each completion's last token, (N,)."""
+        hidden_NH = hidden_states(self.model, batch).flatten(0, 1).index_select(0, batch.last_N)
+        head = cast(nn.Linear, self.model.score)
+        return cast(Tensor, head(hidden_NH)).squeeze(-1).float()
+
+
+def hidden_states(model: PreTrainedModel, batch: TokenBatch) -> Tensor:
+    """The backbone's last hidden states, (B, T, H).
+
+    A mask of our own goes in as booleans to SDPA and as an additive term to eager attention, which knows no other.
+    """
+    mask = batch.attention_mask
+    if mask.ndim == 4 and model.config._attn_implementation == "eager":
+        mask = (~mask).to(model.dtype).masked_fill_(~mask, float("-inf"))
+    backbone = cast(nn.Module, getattr(model, model.base_model_prefix))
+    inputs = {"input_ids": batch.input_ids_BT, "attention_mask": mask, "use_cache": False}
+    if batch.attention_mask.ndim == 4:
+        # Right-padded rows have the positions that models count by themselves, and some take none from outside.
+        inputs["position_ids"] = batch.position_ids_BT
+    return cast(Tensor, backbone(**inputs).last_hidden_state)

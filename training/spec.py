@@ -1,0 +1,116 @@
+"""What a training child is asked to do, as a file: one specification per task, without torch.
+
+`launch` writes it, `child` reads it. The fingerprint says which settings decide the outcome; knobs that only change
+memory or speed (micro-batch, layout, processes, threads, save interval) are left out of it, so that a run that ran
+out of memory resumes after `tokens_per_micro_batch` was lowered.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from ratify.canonical import digest, file_digest, model_digest
+from ratify.errors import InputError
+from ratify.sections import OptimiserSection, PreferenceSection, RewardModelSection, Section
+
+KNOBS = frozenset({"tokens_per_micro_batch", "layout", "processes", "threads", "save_every_steps", "enabled"})
+DATA_SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
+
+
+class Task(Section):
+    """What every task names."""
+
+    data: Path
+    """Parquet or JSON lines (plain or .gz), or a folder of such files."""
+    out: Path
+    """Folder of everything the task writes."""
+    seed: int = 0
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature that divides the logits in every log-probability."""
+
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """The models that the task starts from."""
+        raise NotImplementedError
+
+
+class RewardModelTask(Task):
+    """Train a Bradley-Terry reward model on preference rows."""
+
+    task: Literal["reward_model"] = "reward_model"
+    section: RewardModelSection = RewardModelSection()
+    model: str
+    """The policy; `section.init_from` goes before it."""
+
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """The one model that training starts from."""
+        return (self.section.init_from or self.model,)
+
+
+class PreferenceTask(Task):
+    """Train a policy on preference rows; the reference is the policy before training."""
+
+    task: Literal["preference"] = "preference"
+    section: PreferenceSection = PreferenceSection()
+    model: str
+
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """The policy before training."""
+        return (self.model,)
+
+
+class ScoreTask(Task):
+    """Score completions with any number of policies and reward models."""
+
+    task: Literal["score"] = "score"
+    section: OptimiserSection = OptimiserSection()
+    models: dict[str, str] = Field(min_length=1)
+    """Name in the output → model folder; reward models are recognised by their configuration."""
+
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """Every model that scores."""
+        return tuple(self.models.values())
+
+
+TrainSpec = Annotated[RewardModelTask | PreferenceTask | ScoreTask, Field(discriminator="task")]
+_ADAPTER: TypeAdapter[TrainSpec] = TypeAdapter(TrainSpec)
+
+
+def load_spec(path: Path) -> TrainSpec:
+    """Read a specification file."""
+    return _ADAPTER.validate_json(path.read_bytes())
+
+
+def data_files(path: Path) -> list[Path]:
+    """The data files behind a path, a folder's in the order of their names.
+
+    Raises:
+        InputError: there is none, or the path's name says another format.
+    """
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.name.endswith(DATA_SUFFIXES))
+        if not found:
+            raise InputError(f"{path}: no {', '.join(DATA_SUFFIXES)} file in this folder")
+        return found
+    if not path.is_file():
+        raise InputError(f"{path}: no such data file")
+    if not path.name.endswith(DATA_SUFFIXES):
+        raise InputError(f"{path}: not a data file; give one that ends in {', '.join(DATA_SUFFIXES)}")
+    return [path]
+
+
+def fingerprint(spec: TrainSpec) -> str:
+    """SHA-256 of everything that decides the outcome: task, settings, seed, data and models."""
+    settings = json.loads(spec.model_dump_json(exclude={"out", "data"}))
+    settings["section"] = {key: value for key, value in settings["section"].items() if key not in KNOBS}
+    settings["data"] = [file_digest(path) for path in data_files(spec.data)]
+    settings["models"] = [model_digest(path) for path in spec.model_paths]
+    settings.pop("model", None)
+    return digest(settings)
