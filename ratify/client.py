@@ -8,6 +8,7 @@ endpoints, adaptive concurrency.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -185,7 +186,18 @@ def _first_token(logprobs: Any) -> dict[str, float] | None:
     if not logprobs or not logprobs.get("content"):
         return None
     token = logprobs["content"][0]
-    return {str(item["token"]): float(item["logprob"]) for item in token.get("top_logprobs") or [token]}
+    found: dict[str, float] = {}
+    for item in token.get("top_logprobs") or [token]:
+        # Two tokens can share a text, as fragments of a character do: their probabilities add up.
+        text, value = str(item["token"]), float(item["logprob"])
+        found[text] = value if text not in found else _log_add(found[text], value)
+    return found
+
+
+def _log_add(one: float, other: float) -> float:
+    """log(exp(one) + exp(other)) for log-probabilities."""
+    high, low = max(one, other), min(one, other)
+    return high + math.log1p(math.exp(low - high))
 
 
 def _rubbish(error: Exception) -> str:

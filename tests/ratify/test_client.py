@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ratify.client import CallFailed, ChatAnswer, ChatClient
+from ratify.client import CallFailed, ChatAnswer, ChatClient, _first_token
 from ratify.errors import EndpointError
 from ratify.sections import EndpointSection
 from ratify.types import Failure, Message
@@ -183,3 +184,9 @@ def test_extra_fields_reach_the_server_and_a_refusal_is_told(server: FakeServer)
     server.always = "refusal"
     (answer,) = ask(server.url)
     assert answer.finish_reason == "content_filter" and answer.text == "I will not judge this."
+
+
+def test_tokens_with_the_same_text_add_their_probabilities() -> None:
+    same = [{"token": "Yes", "logprob": math.log(0.25)}, {"token": "Yes", "logprob": math.log(0.5)}]
+    found = _first_token({"content": [{"token": "Yes", "logprob": math.log(0.5), "top_logprobs": same}]})
+    assert found == {"Yes": pytest.approx(math.log(0.75))}

@@ -1,0 +1,1 @@
+"""Candidates: the managed vLLM server or any OpenAI-compatible endpoint, and sampling completions from it."""
