@@ -1,0 +1,1 @@
+"""The command line, the stages that join the rooms, and the Prefect flows around them."""

@@ -1,0 +1,172 @@
+"""The command line: `ratify run CONFIG` and its relatives.
+
+Every command takes a TOML file and dotted overrides, prints what it did, and ends with one sentence and an exit code
+when something is wrong. Prefect and torch are imported only by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import console
+from flows.context import RunContext
+from ratify.config import Config, load_config, resolved_json
+from ratify.errors import ConfigError, RatifyError
+from ratify.lineage import ROOT
+
+ROOMS = ("constitutions", "generation", "judges", "training", "evaluation", "flows", "demo")
+DEMO_CONFIG = ROOT / "configs" / "demo.toml"
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file, such as configs/demo.toml.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides, such as policy.model=PATH.")
+]
+NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="Run the same stages as plain functions.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration as JSON and stop.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name under runs/.")]
+
+app = typer.Typer(
+    help="Turn a written constitution into a better model: sample, judge, train, evaluate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+@app.command(rich_help_panel="The whole job")
+def run(
+    config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, no_prefect: NoPrefect = False
+) -> None:
+    """Run every stage that is not finished yet: generate, label, train, evaluate."""
+    _run(config, overrides, "run_round", dry_run=dry_run, no_prefect=no_prefect)
+
+
+@app.command(rich_help_panel="The whole job")
+def demo(overrides: Overrides = None, no_prefect: NoPrefect = False) -> None:
+    """Run the whole job on the models that ship in data/demo (about five minutes on two cores)."""
+    os.chdir(ROOT)
+    console.introduce_demo()
+    _run(DEMO_CONFIG.relative_to(ROOT), overrides, "run_round", no_prefect=no_prefect)
+
+
+@app.command(rich_help_panel="One stage")
+def generate(config: ConfigPath, overrides: Overrides = None, no_prefect: NoPrefect = False) -> None:
+    """Sample candidate replies from the policy."""
+    _run(config, overrides, "generate_candidates", no_prefect=no_prefect)
+
+
+@app.command(rich_help_panel="One stage")
+def label(config: ConfigPath, overrides: Overrides = None, no_prefect: NoPrefect = False) -> None:
+    """Let the judge apply the constitution and write the preference data."""
+    _run(config, overrides, "label_preferences", no_prefect=no_prefect)
+
+
+@app.command(rich_help_panel="One stage")
+def train(config: ConfigPath, overrides: Overrides = None, no_prefect: NoPrefect = False) -> None:
+    """Train the reward model and the new policy on the preference data."""
+    _run(config, overrides, "train_policy", no_prefect=no_prefect)
+
+
+@app.command(rich_help_panel="One stage")
+def evaluate(config: ConfigPath, overrides: Overrides = None, no_prefect: NoPrefect = False) -> None:
+    """Measure the new policy against the old one and write the report."""
+    _run(config, overrides, "evaluate_policy", no_prefect=no_prefect)
+
+
+@app.command(rich_help_panel="Look at a run")
+def status(run_name: RunName) -> None:
+    """Show what a run has finished and whether its files are whole."""
+    console.show_status(_run_folder(run_name))
+
+
+@app.command(rich_help_panel="Look at a run")
+def report(
+    run_name: RunName,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every figure by its metric key.")] = False,
+) -> None:
+    """Show a finished run's result and where its HTML report lies."""
+    console.show_report(_run_folder(run_name), as_json=as_json)
+
+
+def main() -> None:
+    """Entry point: faults the user can mend become one sentence on stderr and an exit code."""
+    try:
+        _check_rooms()
+        signal.signal(signal.SIGTERM, _interrupt)
+        app()
+    except RatifyError as error:
+        print(f"ratify: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("ratify: stopped; what is finished is kept, and the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(
+    path: Path, overrides: list[str] | None, flow: str, *, dry_run: bool = False, no_prefect: bool = False
+) -> None:
+    """Run one flow of this room by its name, or the plain stages behind it."""
+    from flows.stages import FLOWS
+    from flows.stages.servers import warm_up_engines
+
+    config = load_config(path, overrides or ())
+    if dry_run:
+        print(resolved_json(config))
+        return
+    context = RunContext(config)
+    stages = FLOWS[flow]
+    if stages.finished(context):
+        console.nothing_to_do(context)
+    else:
+        warm_up_engines(context, flow)
+        if no_prefect:
+            stages.run(context)
+        else:
+            _run_with_prefect(flow, config)
+    if flow in ("run_round", "evaluate_policy"):
+        console.show_report(config.run_dir, as_json=False)
+
+
+def _run_with_prefect(flow: str, config: Config) -> None:
+    from flows import prefect_settings
+
+    prefect_settings.apply()
+    import importlib
+
+    function = getattr(importlib.import_module(f"flows.{flow}"), flow)
+    function(config.model_dump(mode="json"))
+
+
+def _run_folder(name: str) -> Path:
+    """A run by path or by name under `runs/`."""
+    for folder in (Path(name), Path("runs") / name):
+        if folder.is_dir() and any(folder.glob("round-*")):
+            return folder
+    known = sorted(path.parent.name for path in Path("runs").glob("*/round-000"))
+    raise ConfigError(f"there is no run {name!r}; runs here: {', '.join(known) or 'none'}")
+
+
+def _check_rooms() -> None:
+    """Another distribution may own a room's import name; refuse to run its code instead of ours."""
+    import importlib.util
+
+    for room in ROOMS:
+        found = importlib.util.find_spec(room)
+        where = Path(found.origin).resolve().parent if found and found.origin else None
+        if where != ROOT / room:
+            raise ConfigError(f"package {room!r} is found at {where}, not in {ROOT}; start ratify from its checkout")
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What a person reads while a run works and afterwards: a headline per stage, a status table, the final result.
+
+Only presentation: every figure comes from a manifest or from report.json.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.context import RunContext
+from ratify.errors import StoreError
+from ratify.run_store import Manifest, RunStore, StageStore
+
+STAGE_NAMES = ("generate", "label", "reward_model", "policy", "evaluate")
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+
+_out = Console(highlight=False, soft_wrap=True)
+
+
+def introduce_demo() -> None:
+    """Say what the demo is about to do."""
+    _out.print(
+        "[bold]Ratify demo[/]: a small assistant learns from an AI judge that applies constitutions/demo.yaml.\n"
+        "Real models (data/demo), the real vLLM server, real training; about five minutes on two cores.\n"
+    )
+
+
+def headline(title: str, note: str) -> None:
+    """Announce a stage that starts working."""
+    _out.print(f"[bold]{title}[/]  [dim]{note}[/]")
+
+
+def finished(manifest: Manifest, summary: str) -> None:
+    """Say what a stage did and how long it took."""
+    _out.print(f"  done in {manifest.seconds:.0f} s: {summary}")
+
+
+def skipped(title: str) -> None:
+    """Say that a stage was finished before, with the same inputs."""
+    _out.print(f"[bold]{title}[/]  [dim]finished before with the same inputs, nothing to do[/]")
+
+
+def nothing_to_do(context: RunContext) -> None:
+    """Say that every stage is finished."""
+    _out.print(f"{context.config.run_dir} is finished: every stage is complete for these inputs, nothing was done.\n")
+
+
+def shares(manifests: list[Manifest]) -> None:
+    """Print how the time was spent."""
+    total = sum(manifest.seconds for manifest in manifests) or 1.0
+    parts = (f"{m.stage} {m.seconds:.0f} s ({m.seconds / total:.0%})" for m in manifests)
+    _out.print(f"\ntime in stages: {total:.0f} s = " + " + ".join(parts) + "\n")
+
+
+def show_status(folder: Path) -> None:
+    """A table of rounds and stages: finished or not, seconds, whether the files are what the manifest says."""
+    run = RunStore(folder)
+    table = Table(title=f"run {folder}", title_justify="left")
+    for column in ("round", "stage", "state", "seconds", "finished (UTC)", "files"):
+        table.add_column(column)
+    for number in run.rounds():
+        for name in STAGE_NAMES:
+            table.add_row(str(number), name, *_stage_cells(run.stage(name, number)))
+    _out.print(table)
+
+
+def _stage_cells(stage: StageStore) -> tuple[str, str, str, str]:
+    manifest = stage.manifest()
+    if manifest is None:
+        return ("started" if stage.path.exists() else "not started", "", "", "")
+    changed = stage.verify()
+    files = f"{len(manifest.files)} whole" if not changed else f"changed or missing: {', '.join(changed)}"
+    return ("finished", f"{manifest.seconds:.1f}", manifest.finished.removesuffix("+00:00").replace("T", " "), files)
+
+
+def show_report(folder: Path, *, as_json: bool) -> None:
+    """Print the newest round's report: a table, or every figure by its metric key as JSON."""
+    from evaluation.report import read_report
+    from evaluation.terminal import print_report
+
+    stage = _newest_evaluation(folder)
+    report = read_report(stage.path / REPORT_JSON)
+    if as_json:
+        metrics = {key: estimate.model_dump() for key, estimate in report.metrics.items()}
+        print(json.dumps(metrics | report.counts, indent=2))
+        return
+    print_report(report, _out)
+    _out.print(f"\nreport: {stage.path / REPORT_HTML}")
+
+
+def _newest_evaluation(folder: Path) -> StageStore:
+    run = RunStore(folder)
+    for number in reversed(run.rounds()):
+        stage = run.stage("evaluate", number)
+        if stage.manifest():
+            return stage
+    raise StoreError(f"{folder} has no finished evaluation yet; run `ratify run` on its configuration first")

@@ -1,0 +1,26 @@
+"""Prefect's settings for a run started from the command line; the environment always wins.
+
+Without a server of your own (`PREFECT_API_URL`) Prefect starts a temporary one over its local database, so runs show
+up in `prefect server start` afterwards. Telemetry is off, and a fault that ratify explains in one sentence is not
+also printed as Prefect's traceback.
+"""
+
+from __future__ import annotations
+
+import os
+
+SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_EVENTS_WORKER_MAX_QUEUE_SIZE": "10000",
+    "DO_NOT_TRACK": "1",
+}
+
+
+def apply() -> None:
+    """Set what the environment leaves open; call it before Prefect is imported."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)

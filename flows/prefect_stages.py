@@ -1,0 +1,57 @@
+"""How stages look to Prefect: one task per stage, one markdown artifact per finished stage. Thin by intent.
+
+Prefect is the scheduler and the window; the run directory is the truth. A task returns nothing but the path of its
+manifest, caches nothing (a stage knows by itself whether it is finished), and its parameters hold no secret, because a
+configuration cannot hold one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.context import RunContext
+from flows.stages import FLOWS
+from flows.stages.stage import Stage
+from ratify.config import Config
+from ratify.run_store import Manifest
+
+
+def run_group(flow: str, config: Config, round_number: int) -> list[Path]:
+    """Run the stages of a flow as Prefect tasks, under the run's lock; the folders of the stages, in order."""
+    context, group = RunContext(config, round_number), FLOWS[flow]
+    with context.run.lock():
+        group.check(context)
+        return [_submit(stage, context) for stage in group.wanted(context)]
+
+
+def _submit(stage: Stage, context: RunContext) -> Path:
+    run: Path = _run_stage.with_options(name=stage.title, task_run_name=stage.name)(stage.name, context)
+    return run
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def _run_stage(name: str, context: RunContext) -> Path:
+    """One stage: a server or a child process with tens of seconds of work."""
+    stage = next(stage for group in FLOWS.values() for stage in group.stages if stage.name == name)
+    manifest = stage.run(context)
+    _publish(stage, manifest, context)
+    return context.stage(name).path
+
+
+def _publish(stage: Stage, manifest: Manifest, context: RunContext) -> None:
+    """A table of the stage's figures under a stable key, so that the UI shows its history."""
+    head = f"**{stage.summary(manifest.metrics)}**\n\n{manifest.seconds:.1f} s\n\n| metric | value |\n|---|---|\n"
+    rows = "\n".join(f"| `{key}` | {_cell(value)} |" for key, value in sorted(manifest.metrics.items()))
+    create_markdown_artifact(
+        key=stage.name.replace("_", "-"),
+        description=f"{stage.title}, run {context.config.run.name}, round {context.round_number}",
+        markdown=f"{head}{rows}\n",
+    )
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,18 @@
+"""The stages of a round as plain functions, and the groups of them that commands and Prefect flows run."""
+
+from __future__ import annotations
+
+from flows.stages.evaluate import EVALUATE
+from flows.stages.generate import GENERATE
+from flows.stages.label import LABEL
+from flows.stages.stage import StageGroup
+from flows.stages.train import TRAIN_POLICY, TRAIN_REWARD_MODEL
+
+FLOWS = {
+    "run_round": StageGroup((GENERATE, LABEL, TRAIN_REWARD_MODEL, TRAIN_POLICY, EVALUATE)),
+    "generate_candidates": StageGroup((GENERATE,)),
+    "label_preferences": StageGroup((LABEL,)),
+    "train_policy": StageGroup((TRAIN_REWARD_MODEL, TRAIN_POLICY)),
+    "evaluate_policy": StageGroup((EVALUATE,)),
+}
+"""By the name of the Prefect flow."""

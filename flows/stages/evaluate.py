@@ -1,0 +1,149 @@
+"""Stage `evaluate`: the new policy against the old one on held-out prompts, and the report.
+
+Sampling, judging and scoring each leave their files as they go, so that a killed evaluation resumes. Files:
+completions of the new policy in `new/`, scores in `scoring/`, `labels.parquet`, `report.json` (every figure) and
+`report.html`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from constitutions.hashes import constitution_hash
+from evaluation.html_report import write_html
+from evaluation.report import write_report
+from evaluation.summary import summarise
+from flows.context import RunContext, files_identity
+from flows.stages import generate, train
+from flows.stages.evidence import Found, gather
+from flows.stages.generate import heldout_completions, heldout_prompts, heldout_sampling, sampling_metrics
+from flows.stages.judging import Judged, check_judge, constitution_of, judge_pairs, make_judge
+from flows.stages.label import LABELS
+from flows.stages.label import NAME as LABEL
+from flows.stages.servers import policy_client
+from flows.stages.stage import Metrics, Stage
+from generation.sampling import Sampled, sample_completions
+from judges.dataset import write_labels
+from judges.questions import Pair
+from ratify.config import Config
+from ratify.files import write_text
+from ratify.run_store import StageStore
+from ratify.sections import OptimiserSection, PolicySection
+from ratify.types import Completion, Prompt
+from training.spec import ScoreTask
+
+NAME = "evaluate"
+NEW = "new"
+"""The policy after training, in completion ids."""
+
+
+def _lineage(context: RunContext) -> dict[str, Any]:
+    config = context.config
+    earlier = [generate.NAME, LABEL, train.POLICY] + [train.REWARD_MODEL] * config.reward_model.enabled
+    return {
+        "stages": {name: files_identity(context.manifest(name)) for name in earlier},
+        "constitution": constitution_hash(constitution_of(context)),
+        "judge": make_judge(context).fingerprint,
+        "evaluation": config.evaluation.model_dump(mode="json"),
+        "seed": config.run.seed,
+    }
+
+
+def _work(context: RunContext, stage: StageStore) -> Metrics:
+    prompts, old = heldout_prompts(context), heldout_completions(context)
+    sampled = asyncio.run(_sample_new(context, stage, prompts))
+    judged = _judge(context, stage, prompts, old, sampled.completions)
+    scores = _score(context, stage, prompts, [*old, *sampled.completions])
+    metrics = sampling_metrics(f"{NAME}.sampling", sampled) | judged.metrics
+    report = summarise(gather(context, Found(prompts, old, sampled.completions, judged, scores, metrics)))
+    write_report(stage.path / "report.json", report)
+    write_html(stage.path / "report.html", report)
+    return metrics | {key: estimate.value for key, estimate in report.metrics.items()} | report.counts
+
+
+async def _sample_new(context: RunContext, stage: StageStore, prompts: list[Prompt]) -> Sampled:
+    policy = new_policy(context.config, train.trained_policy(context))
+    async with policy_client(context, policy, log_path=stage.path / "policy.log") as client:
+        with context.show("sampling the new policy") as progress:
+            return await sample_completions(
+                prompts, client, heldout_sampling(context),
+                folder=stage.path / NEW, policy_name=NEW, seed=context.config.run.seed,
+                concurrency=policy.concurrency, progress=progress,
+            )  # fmt: skip
+
+
+def new_policy(config: Config, folder: Path) -> PolicySection:
+    """The policy's settings with the trained weights, always on a managed server."""
+    return config.policy.model_copy(update={"model": str(folder), "base_url": None, "train_from": None})
+
+
+def _judge(
+    context: RunContext, stage: StageStore, prompts: list[Prompt], old: list[Completion], new: list[Completion]
+) -> Judged:
+    by_id = {prompt.id: prompt for prompt in prompts}
+    judged = judge_pairs(context, by_id, facing_pairs(old, new), log_path=stage.path / "judge.log", stage=NAME)
+    write_labels(stage.path / LABELS, judged.labels)
+    return judged
+
+
+def facing_pairs(old: list[Completion], new: list[Completion]) -> list[Pair]:
+    """The i-th old reply against the i-th new one of each prompt; identical texts stay, as they tie."""
+    theirs: dict[str, list[Completion]] = {}
+    for completion in old:
+        theirs.setdefault(completion.prompt_id, []).append(completion)
+    ours: dict[str, list[Completion]] = {}
+    for completion in new:
+        ours.setdefault(completion.prompt_id, []).append(completion)
+    return [pair for prompt in theirs for pair in zip(theirs[prompt], ours.get(prompt, []), strict=False)]
+
+
+def _score(
+    context: RunContext, stage: StageStore, prompts: list[Prompt], completions: list[Completion]
+) -> dict[str, dict[str, Any]]:
+    """Log-probabilities under both policies and rewards, computed by a child process."""
+    config, folder = context.config, stage.path / "scoring"
+    rows = folder / "rows.jsonl"
+    if not rows.exists():
+        write_text(rows, _score_rows(prompts, completions))
+    models = {"new": str(train.trained_policy(context)), "reference": config.policy.trainable}
+    if config.reward_model.enabled:
+        models["reward"] = str(train.trained_reward_model(context))
+    shared = config.preference.model_dump(include=set(OptimiserSection.model_fields))
+    spec = ScoreTask(
+        section=OptimiserSection(**shared),
+        models=models,
+        data=rows,
+        out=folder,
+        temperature=config.sampling.temperature or 1.0,
+    )
+    result = train.run_task(context, spec, "scoring replies under both policies")
+    lines = Path(result.scores or "").read_text(encoding="utf-8").splitlines()
+    return {row.pop("id"): row for row in map(json.loads, lines)}
+
+
+def _score_rows(prompts: list[Prompt], completions: list[Completion]) -> str:
+    messages = {prompt.id: [message.model_dump() for message in prompt.messages] for prompt in prompts}
+    rows = (
+        {
+            "prompt": messages[completion.prompt_id],
+            "completion": [{"role": "assistant", "content": completion.text}],
+            "id": completion.id,
+            "finish_reason": completion.finish_reason,
+        }
+        for completion in completions
+        if completion.text.strip()
+    )
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _summary(metrics: Metrics) -> str:
+    return (
+        f"win rate of the new policy {metrics['evaluate/win_rate.all/rate']:.1%}, "
+        f"{metrics['evaluate/calls/count']:,} judge calls"
+    )
+
+
+EVALUATE = Stage(NAME, "evaluating the new policy against the old one", _lineage, _work, _summary, check_judge)

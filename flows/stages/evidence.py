@@ -1,0 +1,174 @@
+"""What an evaluation is computed from, gathered from the run's stages into `evaluation.report.Evidence`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from constitutions.hashes import constitution_hash
+from evaluation.intervals import Estimate, Resampling, proportion
+from evaluation.report import (
+    ConstitutionText,
+    Evidence,
+    JudgedSet,
+    PrincipleText,
+    Row,
+    RunIdentity,
+    ScoredReply,
+    StageCost,
+)
+from flows.context import RunContext
+from flows.stages import generate, train
+from flows.stages.judging import Judged, constitution_of, make_judge
+from flows.stages.label import LABELS
+from flows.stages.label import NAME as LABEL
+from judges.dataset import read_labels
+from ratify.canonical import model_digest
+from ratify.lineage import code_commit, now, versions
+from ratify.run_store import Manifest
+from ratify.types import Completion, Prompt
+
+
+class Found(NamedTuple):
+    """What the evaluation stage itself has measured so far."""
+
+    prompts: list[Prompt]
+    old: list[Completion]
+    new: list[Completion]
+    judged: Judged
+    scores: Mapping[str, Mapping[str, Any]]
+    """Completion id → model's name → its scores."""
+    metrics: Mapping[str, Any]
+
+
+def gather(context: RunContext, found: Found) -> Evidence:
+    """Put everything together; what the run does not have stays absent."""
+    settings = context.config.evaluation
+    return Evidence(
+        identity=_identity(context),
+        prompts=found.prompts,
+        old=found.old,
+        new=found.new,
+        heldout=JudgedSet(labels=found.judged.labels, verdicts=found.judged.verdicts),
+        training=_training_labels(context),
+        properties=_truth(context, found),
+        scored=list(_scored(found)),
+        rewards=_rewards(found),
+        constitution=_constitution(context),
+        curves={stage: _curve(context.stage(stage).path) for stage in (train.REWARD_MODEL, train.POLICY)},
+        stages=[_cost(manifest) for manifest in _manifests(context)],
+        stage_metrics=_stage_metrics(context),
+        how=Resampling(settings.confidence, settings.bootstrap_draws, context.config.run.seed),
+    )
+
+
+def _identity(context: RunContext) -> RunIdentity:
+    config = context.config
+    models = {"old": config.policy.trainable, "new": str(train.trained_policy(context))}
+    if config.judge.kind == "model":
+        models["judge"] = config.judge.model
+    if config.reward_model.enabled:
+        models["reward_model"] = str(train.trained_reward_model(context))
+    return RunIdentity(
+        run=config.run.name,
+        round=context.round_number,
+        finished=now(),
+        judge=make_judge(context).fingerprint,
+        models={role: f"{model} ({model_digest(model)[:12]})" for role, model in models.items()},
+        seeds={"run": config.run.seed},
+        code=code_commit(),
+        packages=versions(),
+    )
+
+
+def _constitution(context: RunContext) -> ConstitutionText:
+    constitution = constitution_of(context)
+    return ConstitutionText(
+        id=constitution.id,
+        version=constitution.version,
+        hash=constitution_hash(constitution),
+        principles=tuple(
+            PrincipleText(id=p.id, text=p.text, weight=p.weight, severity=p.severity, tier=p.tier or "")
+            for p in constitution.active
+        ),
+    )
+
+
+def _training_labels(context: RunContext) -> JudgedSet:
+    """The labels that preference data was made of, with their verdicts."""
+    labels = read_labels(context.stage(LABEL).path / LABELS)
+    store = context.verdict_store()
+    try:
+        verdicts = store.get(key for label in labels for key in label.verdict_keys)
+    finally:
+        store.close()
+    return JudgedSet(labels=labels, verdicts=list(verdicts.values()))
+
+
+def _truth(context: RunContext, found: Found) -> Mapping[str, Mapping[str, bool]]:
+    """The demo oracle's assessment of every reply, where the prompts belong to the demo's world."""
+    if context.config.evaluation.world != "demo":
+        return {}
+    from demo.oracle import assess
+
+    questions = {prompt.id: prompt.messages[-1].content for prompt in found.prompts}
+    questions |= {prompt.id: prompt.messages[-1].content for prompt in generate.training_prompts(context)}
+    replies = [*found.old, *found.new, *generate.training_completions(context)]
+    return {reply.id: assess(questions[reply.prompt_id], reply.text)._asdict() for reply in replies}
+
+
+def _scored(found: Found) -> Sequence[ScoredReply]:
+    """Replies of the new policy under both policies; those too long to score are left out."""
+    rows = ((reply.id, found.scores.get(reply.id, {})) for reply in found.new)
+    return [
+        ScoredReply(
+            completion_id=name,
+            tokens=int(row["new"]["tokens"]),
+            log_new=row["new"]["logprob"],
+            log_reference=row["reference"]["logprob"],
+        )
+        for name, row in rows
+        if row.get("new") and row.get("reference")
+    ]
+
+
+def _rewards(found: Found) -> Mapping[str, float]:
+    return {name: row["reward"]["reward"] for name, row in found.scores.items() if row.get("reward")}
+
+
+def _curve(folder: Path) -> list[Row]:
+    """The rows of a training stage's metrics.jsonl that belong to training steps."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [row for row in rows if row.get("phase") == "train"]
+
+
+def _manifests(context: RunContext) -> list[Manifest]:
+    found = [context.stage(name).manifest() for name in (generate.NAME, LABEL, train.REWARD_MODEL, train.POLICY)]
+    return [manifest for manifest in found if manifest]
+
+
+def _cost(manifest: Manifest) -> StageCost:
+    metrics = manifest.metrics
+    tokens = [metrics.get(f"{manifest.stage}.{part}/tokens/count") for part in ("train", "heldout")]
+    return StageCost(
+        stage=manifest.stage,
+        seconds=manifest.seconds,
+        calls=metrics.get(f"{manifest.stage}/calls/count"),
+        prompt_tokens=metrics.get(f"{manifest.stage}/tokens/prompt"),
+        completion_tokens=int(sum(filter(None, tokens))) or metrics.get(f"{manifest.stage}/tokens/completion"),
+    )
+
+
+def _stage_metrics(context: RunContext) -> dict[str, Estimate]:
+    """The reward model's accuracy on prompts it was not trained on."""
+    manifest = context.stage(train.REWARD_MODEL).manifest()
+    metrics = manifest.metrics if manifest else {}
+    accuracy, count = metrics.get("reward_model/validation/accuracy"), metrics.get("reward_model/validation/pairs")
+    if accuracy is None or not count:
+        return {}
+    return {"reward_model/validation_accuracy/value": proportion(round(accuracy * count), int(count))}

@@ -1,0 +1,108 @@
+"""Stage `generate`: sample candidate replies from the policy, to the training prompts and to the held-out ones.
+
+Both are sampled from one server, so that the old policy's held-out replies need no second start. Files: shards of
+completions in `train/` and `heldout/`, and the server's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from flows.context import RunContext, endpoint_identity
+from flows.stages.servers import check_endpoint, policy_client
+from flows.stages.stage import Metrics, Stage
+from generation.sampling import Sampled, read_completions, sample_completions
+from ratify.canonical import digest
+from ratify.prompts import load_prompts
+from ratify.run_store import StageStore
+from ratify.sections import SamplingSection
+from ratify.types import Completion, Prompt
+
+NAME = "generate"
+OLD = "old"
+"""The policy before training, in completion ids."""
+
+
+def training_prompts(context: RunContext) -> list[Prompt]:
+    """The prompts whose completions are judged and trained on."""
+    config = context.config
+    return load_prompts(config.prompts.train, config.prompts.train_limit, config.run.seed)
+
+
+def heldout_prompts(context: RunContext) -> list[Prompt]:
+    """The prompts that only evaluation sees."""
+    config = context.config
+    return load_prompts(config.prompts.heldout, config.prompts.heldout_limit, config.run.seed)
+
+
+def heldout_sampling(context: RunContext) -> SamplingSection:
+    """Held-out replies are sampled as the training ones are, but as many as evaluation asks for."""
+    count = context.config.evaluation.completions_per_prompt
+    return context.config.sampling.model_copy(update={"completions_per_prompt": count})
+
+
+def training_completions(context: RunContext) -> list[Completion]:
+    """The finished candidates of this round."""
+    return read_completions(context.stage(NAME).path / "train")
+
+
+def heldout_completions(context: RunContext) -> list[Completion]:
+    """The old policy's finished replies to the held-out prompts."""
+    return read_completions(context.stage(NAME).path / "heldout")
+
+
+def sampling_metrics(prefix: str, sampled: Sampled) -> Metrics:
+    """A sampling pass's figures under `prefix`."""
+    return {f"{prefix}/{key.removeprefix('generation/')}": value for key, value in sampled.metrics.items()}
+
+
+def _lineage(context: RunContext) -> dict[str, Any]:
+    config = context.config
+    return {
+        "policy": endpoint_identity(config.policy),
+        "train": digest([prompt.model_dump(mode="json") for prompt in training_prompts(context)]),
+        "heldout": digest([prompt.model_dump(mode="json") for prompt in heldout_prompts(context)]),
+        "sampling": config.sampling.model_dump(mode="json", exclude={"shard_size"}),
+        "heldout_completions_per_prompt": config.evaluation.completions_per_prompt,
+        "seed": config.run.seed,
+    }
+
+
+def _check(context: RunContext) -> None:
+    training_prompts(context), heldout_prompts(context)
+    check_endpoint(context.config.policy, "policy")
+
+
+def _work(context: RunContext, stage: StageStore) -> Metrics:
+    return asyncio.run(_sample(context, stage))
+
+
+async def _sample(context: RunContext, stage: StageStore) -> Metrics:
+    config = context.config
+    metrics: Metrics = {}
+    passes = (
+        ("train", training_prompts(context), config.sampling),
+        ("heldout", heldout_prompts(context), heldout_sampling(context)),
+    )
+    async with policy_client(context, config.policy, log_path=stage.path / "server.log") as client:
+        for name, prompts, section in passes:
+            with context.show(f"sampling {name} replies") as progress:
+                sampled = await sample_completions(
+                    prompts, client, section,
+                    folder=stage.path / name, policy_name=OLD, seed=config.run.seed,
+                    concurrency=config.policy.concurrency, progress=progress,
+                )  # fmt: skip
+            metrics |= sampling_metrics(f"generate.{name}", sampled)
+    return metrics
+
+
+def _summary(metrics: Metrics) -> str:
+    return (
+        f"{metrics['generate.train/completions/count']:,.0f} candidates and "
+        f"{metrics['generate.heldout/completions/count']:,.0f} held-out replies, "
+        f"{metrics['generate.train/tokens/per_second']:,.0f} tokens/s"
+    )
+
+
+GENERATE = Stage(NAME, "sampling replies from the policy", _lineage, _work, _summary, _check)

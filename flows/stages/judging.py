@@ -1,0 +1,98 @@
+"""One way to have pairs judged, shared by the stages `label` and `evaluate`: questions, judge, verdicts, labels.
+
+A server is started only when a verdict is missing: relabelling with verdicts that are all stored asks nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from constitutions.load import load_constitution
+from constitutions.schema import Constitution
+from flows.context import RunContext, endpoint_identity
+from flows.stages.servers import check_endpoint, judge_client
+from judges.labelling import Collection, collect_verdicts
+from judges.labels import compute_labels
+from judges.model_judge import ModelJudge
+from judges.questions import Judge, Pair, Questionnaire, write_questions
+from judges.rules_judge import RulesJudge
+from judges.statistics import order_statistics
+from ratify.canonical import digest
+from ratify.client import ChatClient
+from ratify.types import Label, Prompt, Verdict
+from ratify.verdict_store import VerdictStore
+
+
+class Judged(NamedTuple):
+    """Pairs with their labels, the verdicts behind them, and what it took."""
+
+    labels: list[Label]
+    verdicts: list[Verdict]
+    metrics: dict[str, Any]
+
+
+def constitution_of(context: RunContext) -> Constitution:
+    """The constitution that the configuration names."""
+    return load_constitution(context.config.constitution)
+
+
+def make_judge(context: RunContext, client: ChatClient | None = None) -> Judge:
+    """The judge that the configuration names; without a client it can write questions but not answer them."""
+    section = context.config.judge
+    if section.kind == "rules":
+        return RulesJudge(section.protocol, section.cache_salt)
+    return ModelJudge(section, client, model_hash=digest(endpoint_identity(section)))
+
+
+def check_judge(context: RunContext) -> None:
+    """Load the constitution, and look at the judge's model or server."""
+    constitution_of(context)
+    if context.config.judge.kind == "model":
+        check_endpoint(context.config.judge, "judge")
+
+
+def judge_pairs(
+    context: RunContext, prompts: Mapping[str, Prompt], pairs: Sequence[Pair], *, log_path: Path, stage: str
+) -> Judged:
+    """Have every pair judged; verdicts that the store holds are not asked for again.
+
+    Args:
+        context: The round.
+        prompts: By id; at least those of the pairs.
+        pairs: Two completions of one prompt each.
+        log_path: Where a managed server logs.
+        stage: First part of the metric keys.
+    """
+    constitution, protocol = constitution_of(context), context.config.judge.protocol
+    questionnaire = write_questions(prompts, pairs, constitution.active, make_judge(context))
+    collection = asyncio.run(_collect(context, questionnaire, log_path))
+    labels = compute_labels(questionnaire, collection.verdicts, collection.failures, constitution, protocol)
+    metrics = collection.statistics.metrics()
+    if protocol == "pairwise":
+        metrics |= order_statistics(questionnaire.keys, collection.verdicts).metrics()
+    named = {key.replace("label/", f"{stage}/", 1): value for key, value in metrics.items()}
+    return Judged(labels, list(collection.verdicts.values()), named)
+
+
+async def _collect(context: RunContext, questionnaire: Questionnaire, log_path: Path) -> Collection:
+    store = context.verdict_store()
+    try:
+        judge = make_judge(context)
+        stored = store.get(questionnaire.questions)
+        if context.config.judge.kind == "rules" or len(stored) == len(questionnaire.questions):
+            return await _ask(context, questionnaire, judge, store)
+        async with judge_client(context, log_path=log_path) as client:
+            return await _ask(context, questionnaire, make_judge(context, client), store)
+    finally:
+        store.close()
+
+
+async def _ask(context: RunContext, questionnaire: Questionnaire, judge: Judge, store: VerdictStore) -> Collection:
+    with context.show("judging") as progress:
+        return await collect_verdicts(
+            questionnaire.questions, judge, store,
+            failure_budget=context.config.judge.failure_budget, progress=progress,
+        )  # fmt: skip

@@ -1,0 +1,127 @@
+"""Stages `reward_model` and `policy`: two child processes that learn from the same preference pairs.
+
+What a child writes (weights, metrics, result) lies in the stage's folder; the trained model is its `model/` folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.context import RunContext
+from flows.stages.label import NAME as LABEL
+from flows.stages.label import PAIRS
+from flows.stages.stage import Metrics, Stage
+from generation.model_folder import check_model
+from ratify.canonical import model_digest
+from ratify.progress import Progress
+from ratify.run_store import StageStore
+from training.launch import launch
+from training.result import TrainResult
+from training.spec import KNOBS, PreferenceTask, RewardModelTask, TrainSpec
+
+REWARD_MODEL = "reward_model"
+POLICY = "policy"
+
+
+def trained_policy(context: RunContext) -> Path:
+    """The folder of this round's new policy."""
+    return context.stage(POLICY).path / "model"
+
+
+def trained_reward_model(context: RunContext) -> Path:
+    """The folder of this round's reward model."""
+    return context.stage(REWARD_MODEL).path / "model"
+
+
+def run_task(context: RunContext, spec: TrainSpec, title: str) -> TrainResult:
+    """Run a training task in its child process, with progress."""
+    with context.show(title) as progress:
+        return launch(spec, _reporter(progress))
+
+
+def _reporter(progress: Progress) -> Any:
+    def report(step: int, steps: int, metrics: Mapping[str, object]) -> None:
+        shown = [f"{name} {metrics[name]:.3f}" for name in ("loss", "accuracy") if name in metrics]
+        phase = str(metrics.get("phase", "")).strip()
+        progress.update(step, steps, " ".join([phase, *shown]).strip())
+
+    return report
+
+
+def _lineage(context: RunContext, section: Mapping[str, Any]) -> dict[str, Any]:
+    config = context.config
+    return {
+        "pairs": context.manifest(LABEL).files[PAIRS],
+        "policy": model_digest(config.policy.trainable),
+        "section": {key: value for key, value in section.items() if key not in KNOBS},
+        "temperature": config.sampling.temperature,
+        "seed": config.run.seed,
+    }
+
+
+def _check(context: RunContext) -> None:
+    check_model(context.config.policy.trainable, section="policy")
+
+
+def _train_reward_model(context: RunContext, stage: StageStore) -> Metrics:
+    spec = RewardModelTask(
+        section=context.config.reward_model,
+        model=context.config.policy.trainable,
+        data=context.stage(LABEL).path / PAIRS,
+        out=stage.path,
+        seed=context.config.run.seed,
+    )
+    return _named(REWARD_MODEL, run_task(context, spec, "training the reward model").metrics)
+
+
+def _train_policy(context: RunContext, stage: StageStore) -> Metrics:
+    spec = PreferenceTask(
+        section=context.config.preference,
+        model=context.config.policy.trainable,
+        data=context.stage(LABEL).path / PAIRS,
+        out=stage.path,
+        seed=context.config.run.seed,
+        temperature=context.config.sampling.temperature or 1.0,
+    )
+    return _named(POLICY, run_task(context, spec, "training the policy").metrics)
+
+
+def _named(stage: str, metrics: Mapping[str, Any]) -> Metrics:
+    return {f"{stage}/{key}" if not key.startswith(f"{stage}/") else key: value for key, value in metrics.items()}
+
+
+def _reward_summary(metrics: Metrics) -> str:
+    return (
+        f"it prefers what the judge prefers on {metrics['reward_model/validation/accuracy']:.1%} of "
+        f"{metrics['reward_model/validation/pairs']:,.0f} pairs of prompts kept aside "
+        f"({metrics['reward_model/validation/accuracy_before']:.1%} before)"
+    )
+
+
+def _policy_summary(metrics: Metrics) -> str:
+    return (
+        f"{metrics['policy/steps']:.0f} of {metrics['policy/planned_steps']:.0f} steps on "
+        f"{metrics['policy/train/pairs']:,.0f} pairs, last loss {metrics['policy/train/loss']:.3f}, "
+        f"KL {metrics['policy/train/kl']:.2f} nats per reply"
+    )
+
+
+TRAIN_REWARD_MODEL = Stage(
+    REWARD_MODEL,
+    "training the reward model",
+    lambda context: _lineage(context, context.config.reward_model.model_dump(mode="json")),
+    _train_reward_model,
+    _reward_summary,
+    _check,
+    wanted=lambda context: context.config.reward_model.enabled,
+)
+TRAIN_POLICY = Stage(
+    POLICY,
+    "training the policy",
+    lambda context: _lineage(context, context.config.preference.model_dump(mode="json")),
+    _train_policy,
+    _policy_summary,
+    _check,
+)
