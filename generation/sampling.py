@@ -91,6 +91,7 @@ async def sample_completions(
     policy_name: str,
     seed: int,
     concurrency: int = 64,
+    token_ids: bool = False,
     progress: Progress | None = None,
 ) -> Sampled:
     """Sample `section.completions_per_prompt` completions of each prompt, or read those that are there.
@@ -100,12 +101,16 @@ async def sample_completions(
         policy_name: the middle part of the completions' ids.
         seed: the run's seed.
         concurrency: requests in flight.
+        token_ids: ask for the sampled tokens too, which vLLM gives and other servers may refuse.
 
     Raises:
         EndpointError: the server refuses every request, or more than `FAILURE_BUDGET` of them failed.
         StoreError: a shard belongs to other prompts, or the disk is full.
     """
-    work = _Sampling(client, section, progress or Silent(), policy_name=policy_name, seed=seed, prompts=len(prompts))
+    shown = progress or Silent()
+    work = _Sampling(
+        client, section, shown, policy_name=policy_name, seed=seed, prompts=len(prompts), token_ids=token_ids
+    )
     missing = []
     for shard in shards_of(prompts, section.shard_size, folder):
         if shard.path.exists():
@@ -128,11 +133,13 @@ class _Sampling:
         policy_name: str,
         seed: int,
         prompts: int,
+        token_ids: bool,
     ) -> None:
         self._client = client
         self._section = section
         self._policy_name = policy_name
         self._seed = seed
+        self._token_ids = token_ids
         self._progress = progress
         self._total = prompts * section.completions_per_prompt
         self._completions: dict[int, list[Completion]] = {}
@@ -196,6 +203,7 @@ class _Sampling:
             temperature=self._section.temperature,
             top_p=self._section.top_p,
             seed=seed,
+            extra_body={"return_token_ids": True} if self._token_ids else None,
         )
         return Completion(
             id=f"{prompt.id}/{self._policy_name}/{index}",
@@ -205,6 +213,7 @@ class _Sampling:
             prompt_tokens=answer.prompt_tokens,
             completion_tokens=answer.completion_tokens,
             seed=seed,
+            token_ids=answer.token_ids,
         )
 
     def _fail(self, shard: Shard, failed: FailedCompletion) -> None:

@@ -33,6 +33,8 @@ class ChatAnswer(NamedTuple):
     completion_tokens: int
     first_token: dict[str, float] | None
     """Natural-log probabilities of the most likely first tokens by token text; None when not asked for or not given."""
+    token_ids: tuple[int, ...] | None = None
+    """The sampled tokens; None when not asked for or not given."""
 
 
 class CallFailed(Exception):
@@ -176,6 +178,7 @@ def _read(answer: Any) -> ChatAnswer:
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             completion_tokens=int(usage.get("completion_tokens") or 0),
             first_token=_first_token(choice.get("logprobs")),
+            token_ids=tuple(choice["token_ids"]) if choice.get("token_ids") else None,
         )
     except (AttributeError, TypeError, LookupError, ValueError):
         raise CallFailed(Failure.PARSE_ERROR, str(answer)) from None

@@ -49,6 +49,8 @@ class Completion(Record):
     prompt_tokens: int
     completion_tokens: int
     seed: int
+    token_ids: tuple[int, ...] | None = None
+    """The very tokens that were sampled, where the server tells: a text can be cut into tokens in more than one way."""
 
 
 class Comparison(Record):

@@ -109,12 +109,16 @@ def drop_long(element: Element, max_length: int) -> Element:
 
 
 def encode_completions(rows: Sequence[ScoreRow], encoder: Encoder) -> list[Element]:
-    """Completions to score as elements without pairs, one per row, in the rows' order."""
+    """Completions to score as elements without pairs, one per row, in the rows' order.
+
+    The tokens that were sampled go before the text's own: a policy may sample a word in other pieces than the tokenizer
+    cuts it into, and only the sampled ones have the probability that the KL is about.
+    """
     prompts = encoder.prompts([row.prompt for row in rows])
     completions = _encode(encoder, [(row.prompt, row.completion) for row in rows])
     return [
-        Element(row.prompt_id or row.completion.id or f"row {row.place.line}", tuple(prompt), (completion,))
-        for row, prompt, completion in zip(rows, prompts, completions, strict=True)
+        Element(row.prompt_id or row.completion.id or f"row {row.place.line}", tuple(prompt), (row.token_ids or text,))
+        for row, prompt, text in zip(rows, prompts, completions, strict=True)
     ]
 
 

@@ -23,7 +23,7 @@ PREFERENCE_COLUMNS = (
     *PROMPT_COLUMNS, "chosen", "rejected", "probability", "margin", "chosen_id", "rejected_id",
     "chosen_finish_reason", "rejected_finish_reason",
 )  # fmt: skip
-SCORE_COLUMNS = (*PROMPT_COLUMNS, "completion", "id", "finish_reason")
+SCORE_COLUMNS = (*PROMPT_COLUMNS, "completion", "id", "finish_reason", "token_ids")
 ROLES = ("system", "user", "assistant")
 
 Prompt = str | tuple[Message, ...]
@@ -67,6 +67,8 @@ class ScoreRow(NamedTuple):
     prompt: Prompt
     prompt_id: str | None
     completion: Reply
+    token_ids: tuple[int, ...] | None
+    """The sampled tokens, which go before the text's; None where the data has none."""
 
 
 def read_preferences(path: Path) -> list[PreferenceRow]:
@@ -153,7 +155,16 @@ def _preference_row(place: Place, values: Mapping[str, Any]) -> PreferenceRow:
 
 def _score_row(place: Place, values: Mapping[str, Any]) -> ScoreRow:
     reply = _reply(place, values, "completion", id_column="id", reason_column="finish_reason")
-    return ScoreRow(place, _prompt(place, values), _text(place, values, "prompt_id"), reply)
+    return ScoreRow(place, _prompt(place, values), _text(place, values, "prompt_id"), reply, _token_ids(place, values))
+
+
+def _token_ids(place: Place, values: Mapping[str, Any]) -> tuple[int, ...] | None:
+    given = values.get("token_ids")
+    if given is None:
+        return None
+    if not isinstance(given, list) or not given or not all(type(token) is int for token in given):
+        fail(place, "token_ids must be a list of whole numbers, at least one")
+    return tuple(given)
 
 
 def _prompt(place: Place, values: Mapping[str, Any]) -> Prompt:

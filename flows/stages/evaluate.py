@@ -71,7 +71,7 @@ async def _sample_new(context: RunContext, stage: StageStore, prompts: list[Prom
             return await sample_completions(
                 prompts, client, heldout_sampling(context),
                 folder=stage.path / NEW, policy_name=NEW, seed=context.config.run.seed,
-                concurrency=policy.concurrency, progress=progress,
+                concurrency=policy.concurrency, token_ids=True, progress=progress,
             )  # fmt: skip
 
 
@@ -132,6 +132,7 @@ def _score_rows(prompts: list[Prompt], completions: list[Completion]) -> str:
             "completion": [{"role": "assistant", "content": completion.text}],
             "id": completion.id,
             "finish_reason": completion.finish_reason,
+            "token_ids": completion.token_ids,
         }
         for completion in completions
         if completion.text.strip()

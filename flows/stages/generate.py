@@ -91,7 +91,7 @@ async def _sample(context: RunContext, stage: StageStore) -> Metrics:
                 sampled = await sample_completions(
                     prompts, client, section,
                     folder=stage.path / name, policy_name=OLD, seed=config.run.seed,
-                    concurrency=config.policy.concurrency, progress=progress,
+                    concurrency=config.policy.concurrency, token_ids=config.policy.base_url is None, progress=progress,
                 )  # fmt: skip
             metrics |= sampling_metrics(f"generate.{name}", sampled)
     return metrics

@@ -123,3 +123,22 @@ def test_a_few_failures_are_kept_with_their_text_and_not_sampled_again(tmp_path:
     assert again.failures == result.failures
     assert again.completions == result.completions
     assert fake.requests == []
+
+
+def test_sampled_tokens_are_asked_for_only_where_the_server_gives_them(tmp_path: Path) -> None:
+    async def run(token_ids: bool) -> dict[str, Any]:
+        endpoint = EndpointSection(model=MODEL, max_retries=0)
+        async with serving(echo) as fake, ChatClient(endpoint, fake.base_url, MODEL) as client:
+            await sample_completions(
+                PROMPTS[:1],
+                client,
+                SECTION,
+                folder=tmp_path / str(token_ids),
+                policy_name="p",
+                seed=1,
+                token_ids=token_ids,
+            )
+            return fake.requests[0]
+
+    assert asyncio.run(run(True))["return_token_ids"] is True
+    assert "return_token_ids" not in asyncio.run(run(False))
