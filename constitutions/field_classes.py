@@ -1,8 +1,8 @@
 """What an edit of a constitution's field costs: every field of the schema carries one class, declared once, beside
 the field.
 
-Hashes follow from the classes here; so do diff, version and plan, which are not written yet. A field that holds
-further parts (`principles`, `judge_defaults`) carries no class of its own: its parts' fields do.
+Hashes, diff and version follow from the classes here. A field that holds further parts (`principles`,
+`judge_defaults`) carries no class of its own: its parts' fields do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class FieldClass(StrEnum):
 class Part(BaseModel):
     """A frozen part of a constitution that refuses unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def class_of(info: FieldInfo) -> FieldClass | None:

@@ -97,6 +97,8 @@ class Principle(Part):
     """Owner, rationale, source, since: free."""
     was: Annotated[str | None, FieldClass.INERT] = None
     """The id before a rename."""
+    conflicts_with: Annotated[tuple[str, ...], FieldClass.INERT] = ()
+    """Principles that it is known to pull against and gives way to: for readers; tiers and weights decide labels."""
     status: Annotated[Literal["active", "draft", "retired"], FieldClass.SCOPE] = "active"
     """Only active principles are judged."""
 
@@ -178,6 +180,7 @@ def faults_between_fields(constitution: Constitution) -> Iterator[Fault]:
             yield Fault(
                 ("principles", index, "was"), f"principle {principle.id!r} names itself in `was`; remove that line"
             )
+    yield from _faults_of_names(constitution)
     doubled = [tier for index, tier in enumerate(constitution.tiers) if tier in constitution.tiers[:index]]
     if doubled:
         yield Fault(("tiers",), f"the tier {doubled[0]!r} is listed twice; a tier has one rank")
@@ -186,3 +189,54 @@ def faults_between_fields(constitution: Constitution) -> Iterator[Fault]:
             ("principles",),
             "no principle can decide: give one an active status, a weight above 0 and a severity other than info",
         )
+
+
+def _faults_of_names(constitution: Constitution) -> Iterator[Fault]:
+    """References from one principle to another: `was` and `conflicts_with`."""
+    ids = {principle.id for principle in constitution.principles}
+    before: dict[str, str] = {}
+    for index, principle in enumerate(constitution.principles):
+        was, name = principle.was, principle.id
+        if was is not None and was != name and was in ids:
+            yield Fault(
+                ("principles", index, "was"),
+                f"principle {name!r} says that it was {was!r}, which is still there; remove one of the two",
+            )
+        if was is not None and was in before:
+            yield Fault(
+                ("principles", index, "was"),
+                f"principles {before[was]!r} and {name!r} both say that they were {was!r}; only one can be its rename",
+            )
+        before |= {was: name} if was is not None else {}
+        for other in principle.conflicts_with:
+            if other not in ids:
+                yield Fault(
+                    ("principles", index, "conflicts_with"),
+                    f"principle {name!r} conflicts with {other!r}, which does not exist; name a principle's id",
+                )
+    yield from _cycle(constitution)
+
+
+def _cycle(constitution: Constitution) -> Iterator[Fault]:
+    """The first circle of principles that each give way to the next, if there is one."""
+    edges = {principle.id: principle.conflicts_with for principle in constitution.principles}
+    place = {principle.id: index for index, principle in enumerate(constitution.principles)}
+    done: set[str] = set()
+    for start, first in edges.items():
+        path: dict[str, Iterator[str]] = {start: iter(first)} if start not in done else {}
+        while path:
+            here = next(reversed(path))
+            step = next(path[here], None)
+            if step is None:
+                done.add(here)
+                path.pop(here)
+            elif step in path:
+                circle = [*list(path)[list(path).index(step) :], step]
+                yield Fault(
+                    ("principles", place[here], "conflicts_with"),
+                    f"the conflicts go round in a circle ({' → '.join(circle)}); remove one, so that it is clear "
+                    "which principle gives way",
+                )
+                return
+            elif step in edges and step not in done:
+                path[step] = iter(edges[step])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from constitutions import load
 from constitutions.load import load_constitution, parse_constitution
 from ratify.errors import ConstitutionError
 from ratify.lineage import ROOT
@@ -93,3 +94,19 @@ def test_anchors_that_multiply_are_refused() -> None:
 def test_no_is_a_text_as_in_yaml_1_2() -> None:
     constitution = parse_constitution(GOOD.replace("be good", "no"), Path("c.yaml"))
     assert constitution.principles[0].text == "no"
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 20_000, "[" * 20_000 + "]" * 20_000, "- " * 20_000], ids=["open", "closed", "dashes"]
+)
+def test_nesting_without_end_is_one_sentence(text: str) -> None:
+    with pytest.raises(ConstitutionError, match="c.yaml:1: ") as caught:
+        parse_constitution(text, Path("c.yaml"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "constitutions").glob("*.yaml")), ids=lambda path: path.name)
+def test_both_parsers_read_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = load_constitution(path)
+    monkeypatch.setattr(load, "_quickly", lambda text: None)
+    assert load_constitution(path) == quick
