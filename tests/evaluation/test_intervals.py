@@ -69,7 +69,7 @@ def test_resampled_sums_equal_a_plain_loop() -> None:
 def test_parts_of_draws_equal_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sums = np.random.default_rng(1).normal(size=(11, 3))
     whole = resampled_sums(sums, Resampling(draws=40, seed=9))
-    monkeypatch.setattr("evaluation.intervals.HELD_LIMIT", 100)
+    monkeypatch.setattr("ratify.intervals.HELD_LIMIT", 100)
     np.testing.assert_allclose(resampled_sums(sums, Resampling(draws=40, seed=9)), whole)
 
 
