@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from flows import console
+from flows import console, relabel_cli
+from flows.constitution_cli import constitution_app
 from flows.context import RunContext
 from ratify.config import Config, load_config, resolved_json
 from ratify.errors import ConfigError, RatifyError
@@ -38,6 +39,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(constitution_app, name="constitution", rich_help_panel="Constitutions")
+relabel_cli.register(app)
 
 
 @app.command(rich_help_panel="The whole job")
@@ -83,7 +86,7 @@ def evaluate(config: ConfigPath, overrides: Overrides = None, no_prefect: NoPref
 @app.command(rich_help_panel="Look at a run")
 def status(run_name: RunName) -> None:
     """Show what a run has finished and whether its files are whole."""
-    console.show_status(_run_folder(run_name))
+    console.show_status(run_folder(run_name))
 
 
 @app.command(rich_help_panel="Look at a run")
@@ -92,7 +95,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure by its metric key.")] = False,
 ) -> None:
     """Show a finished run's result and where its HTML report lies."""
-    console.show_report(_run_folder(run_name), as_json=as_json)
+    console.show_report(run_folder(run_name), as_json=as_json)
 
 
 def main() -> None:
@@ -130,6 +133,7 @@ def _run(
             stages.run(context)
         else:
             _run_with_prefect(flow, config)
+    context.remember()
     if flow in ("run_round", "evaluate_policy"):
         console.show_report(config.run_dir, as_json=False)
 
@@ -144,7 +148,7 @@ def _run_with_prefect(flow: str, config: Config) -> None:
     function(config.model_dump(mode="json"))
 
 
-def _run_folder(name: str) -> Path:
+def run_folder(name: str) -> Path:
     """A run by path or by name under `runs/`."""
     for folder in (Path(name), Path("runs") / name):
         if folder.is_dir() and any(folder.glob("round-*")):

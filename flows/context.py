@@ -8,12 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ratify.canonical import digest, model_digest
-from ratify.config import Config
+from ratify.config import Config, resolved_json
 from ratify.errors import StoreError
+from ratify.files import write_text
 from ratify.progress import Progress, progress
 from ratify.run_store import Manifest, RunStore, StageStore
 from ratify.sections import EndpointSection
 from ratify.verdict_store import VerdictStore
+
+CONFIG = "config.json"
+"""What a run was last run with, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,12 @@ class RunContext:
                 f"stage {name!r} of {self.config.run_dir} is not finished; run it first or use `ratify run`"
             )
         return manifest
+
+    def remember(self) -> None:
+        """Keep the configuration in the run's folder, for commands that are given a run alone."""
+        path, text = self.config.run_dir / CONFIG, resolved_json(self.config) + "\n"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
 
     def verdict_store(self) -> VerdictStore:
         """The store that the configuration names; `verdicts.sqlite` in the run's folder by default."""

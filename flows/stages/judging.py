@@ -14,10 +14,11 @@ from constitutions.load import load_constitution
 from constitutions.schema import Constitution
 from flows.context import RunContext, endpoint_identity
 from flows.stages.servers import check_endpoint, judge_client
+from judges.bias import bias_metrics, measure_bias, require_fair, two_orders
 from judges.labelling import Collection, collect_verdicts
 from judges.labels import compute_labels
 from judges.model_judge import ModelJudge
-from judges.questions import Judge, Pair, Questionnaire, write_questions
+from judges.questions import Judge, Pair, Question, Questionnaire, write_questions
 from judges.rules_judge import RulesJudge
 from judges.statistics import order_statistics
 from ratify.canonical import digest
@@ -73,26 +74,47 @@ def judge_pairs(
     metrics = collection.statistics.metrics()
     if protocol == "pairwise":
         metrics |= order_statistics(questionnaire.keys, collection.verdicts).metrics()
+        metrics |= _measured_bias(context, questionnaire, collection)
     named = {key.replace("label/", f"{stage}/", 1): value for key, value in metrics.items()}
     return Judged(labels, list(collection.verdicts.values()), named)
+
+
+def _measured_bias(context: RunContext, questionnaire: Questionnaire, collection: Collection) -> dict[str, float]:
+    """What position, length and format decided, by principle; a judge that goes by position is refused.
+
+    Raises:
+        BudgetError: more than `judge.max_same_position` of a principle's pairs prefer the same position in both orders.
+    """
+    judge = make_judge(context).fingerprint
+    sheets = two_orders(questionnaire, collection.verdicts)
+    biases = [measure_bias(judge, principle, pairs) for principle, pairs in sheets.items()]
+    for bias in biases:
+        require_fair(bias, context.config.judge.max_same_position)
+    return bias_metrics(biases)
 
 
 async def _collect(context: RunContext, questionnaire: Questionnaire, log_path: Path) -> Collection:
     store = context.verdict_store()
     try:
-        judge = make_judge(context)
-        stored = store.get(questionnaire.questions)
-        if context.config.judge.kind == "rules" or len(stored) == len(questionnaire.questions):
-            return await _ask(context, questionnaire, judge, store)
-        async with judge_client(context, log_path=log_path) as client:
-            return await _ask(context, questionnaire, make_judge(context, client), store)
+        return await collect(context, questionnaire.questions, store, log_path)
     finally:
         store.close()
 
 
-async def _ask(context: RunContext, questionnaire: Questionnaire, judge: Judge, store: VerdictStore) -> Collection:
+async def collect(
+    context: RunContext, questions: Mapping[str, Question], store: VerdictStore, log_path: Path
+) -> Collection:
+    """The verdicts of some questions; a server is started only when `store` lacks one."""
+    stored = store.get(questions)
+    if context.config.judge.kind == "rules" or len(stored) == len(questions):
+        return await _ask(context, questions, make_judge(context), store)
+    async with judge_client(context, log_path=log_path) as client:
+        return await _ask(context, questions, make_judge(context, client), store)
+
+
+async def _ask(context: RunContext, questions: Mapping[str, Question], judge: Judge, store: VerdictStore) -> Collection:
     with context.show("judging") as progress:
         return await collect_verdicts(
-            questionnaire.questions, judge, store,
+            questions, judge, store,
             failure_budget=context.config.judge.failure_budget, progress=progress,
         )  # fmt: skip

@@ -1,0 +1,151 @@
+"""Relabel a run: ask for the verdicts that are missing, then write labels, preference data and the flip report.
+
+The folder is `round-NNN/relabel/<constitution's hash>/`; its manifest comes last. A constitution is read once; if its
+file changes meanwhile, nothing is written. Verdicts are stored as they come, so a killed `apply` goes on where it was.
+The run's own labels stay as they are: `ratify run` with the new constitution takes the same verdicts over.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from constitutions.hashes import constitution_hash
+from evaluation.flip_report import write_flip_report
+from flows.stages.judging import check_judge
+from flows.stages.label import LABELS, PAIRS
+from flows.stages.relabel import Bench, Held, counts, flatten, strata_of
+from flows.stages.relabel_report import Edited, demo_gold, flip_figures, flip_rate, read_gold, sides
+from judges import flips
+from judges.aggregate import Outcomes, aggregate, objectives
+from judges.dataset import build_dataset, write_pairs
+from judges.label_table import labels_of, write_label_table, write_objectives
+from judges.questions import write_questions
+from judges.statistics import LabellingStatistics
+from ratify.errors import InputError
+from ratify.run_store import Manifest, StageStore
+
+OBJECTIVES: tuple[Literal["tier", "tag"], ...] = ("tier", "tag")
+
+
+class Applied(NamedTuple):
+    """What became of an edit."""
+
+    stage: StageStore
+    manifest: Manifest
+    before: bool
+    """It had been applied before, and nothing was done."""
+
+
+def apply_edit(bench: Bench, old: Held, new: Held, *, gold: Path | None = None, noise: int = 0) -> Applied:
+    """Do everything that is missing; call it under the run's lock."""
+    name = f"relabel/{constitution_hash(new.constitution)[:12]}"
+    stage = bench.context.stage(name)
+    lineage = _lineage(bench, old, new, gold, noise)
+    done = stage.complete_for(lineage)
+    if done:
+        return Applied(stage, done, before=True)
+    started = time.monotonic()
+    known = gold_of(bench, gold)
+    missing = flatten(bench.missing(new.constitution))
+    if missing:
+        check_judge(bench.context)
+    statistics = bench.ask(missing)
+    edited = sides(bench, old.constitution, new.constitution)
+    floor = noise_floor(bench, edited, noise) if noise else None
+    calls = _calls(bench, new, statistics)
+    figures = flip_figures(bench, edited, calls=calls, gold=known, noise=floor)
+    old.verify()
+    new.verify()
+    stage.begin(lineage)
+    _write_labels(bench, edited, stage.path)
+    write_flip_report(stage.path, figures)
+    metrics = calls | {f"relabel/labels/{kind}": count for kind, count in figures["changes"].items()}
+    manifest = stage.finish(lineage, metrics, time.monotonic() - started)
+    bench.keep_columns(old.constitution, new.constitution)
+    return Applied(stage, manifest, before=False)
+
+
+def what_if(bench: Bench, old: Held, new: Held, *, gold: Path | None = None) -> dict[str, Any]:
+    """The same figures without a single call.
+
+    Raises:
+        InputError: a verdict is missing.
+    """
+    lacking = counts(bench.missing(new.constitution))
+    if lacking:
+        raise InputError(
+            f"{new.path} needs {lacking.total():,} verdicts that are not stored (principles: "
+            f"{', '.join(sorted(lacking))}); what-if asks nobody: see `ratify plan`, or use `ratify apply`"
+        )
+    edited = sides(bench, old.constitution, new.constitution)
+    figures = flip_figures(bench, edited, calls={"label/calls/count": 0}, gold=gold_of(bench, gold), noise=None)
+    bench.keep_columns(old.constitution, new.constitution)
+    return figures
+
+
+def gold_of(bench: Bench, path: Path | None) -> Outcomes | None:
+    """Gold from a file, or from the world that the configuration names."""
+    if path is not None:
+        return read_gold(path, bench)
+    return demo_gold(bench) if bench.context.config.evaluation.world == "demo" else None
+
+
+def noise_floor(bench: Bench, edited: Edited, size: int) -> dict[str, Any] | None:
+    """Outcomes that change when unchanged principles are judged once more on some pairs; None without such."""
+    rows = flips.stratified_sample(strata_of(bench), size, bench.context.config.run.seed + 1)
+    evidence, rules = edited.after.evidence.rows(rows), edited.after.constitution
+    pairs = [bench.pairs[row] for row in rows]
+    same = [each for each in rules.active if each.id not in edited.diff.rejudged]
+    sheet = write_questions(bench.prompts, pairs, same, bench.judge)
+    if not sheet.questions:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        again = bench.ask_again(sheet.questions, Path(folder))
+    z = evidence.z.copy()
+    for row, keys in enumerate(sheet.keys):
+        for index, principle in enumerate(rules.active):
+            for side, key in enumerate(keys.get(principle.id, ())):
+                z[row, index, side] = again.get(key, z[row, index, side])
+    protocol = bench.judge.protocol
+    once = aggregate(evidence, rules, protocol)
+    return flip_rate(flips.changes(once, aggregate(evidence._replace(z=z), rules, protocol)))
+
+
+def _lineage(bench: Bench, old: Held, new: Held, gold: Path | None, noise: int) -> dict[str, Any]:
+    return {
+        "pairs": bench.identity,
+        "old": constitution_hash(old.constitution),
+        "constitution": constitution_hash(new.constitution),
+        "judge": bench.judge.fingerprint,
+        "principles_per_pair": bench.per_pair,
+        "gold": gold.read_text(encoding="utf-8") if gold and gold.is_file() else None,
+        "noise": noise,
+    }
+
+
+def _calls(bench: Bench, new: Held, statistics: LabellingStatistics) -> dict[str, Any]:
+    """The asking's figures, with reuse counted over everything that the labels rest on."""
+    evidence = bench.evidence(new.constitution)
+    needed = sum(
+        len(np.unique(bench.column(principle).keys[evidence.asked[:, index]]))
+        for index, principle in enumerate(evidence.principles)
+    )
+    figures = {"label/verdicts/needed": needed, "label/verdicts/reused": needed - statistics.calls}
+    return statistics.metrics() | figures
+
+
+def _write_labels(bench: Bench, edited: Edited, folder: Path) -> None:
+    constitution, evidence = edited.after.constitution, edited.after.evidence
+    labelled = bench.labelled(constitution, evidence, edited.after.made)
+    write_label_table(folder / LABELS, labelled)
+    dataset = build_dataset(labels_of(labelled), bench.prompts, bench.completions, constitution_hash(constitution))
+    write_pairs(folder / PAIRS, dataset.pairs)
+    for by in OBJECTIVES:
+        made = objectives(evidence, constitution, bench.judge.protocol, by)
+        if made:
+            write_objectives(folder / f"objectives-by-{by}.parquet", bench.pairs, made)

@@ -1,0 +1,268 @@
+"""Relabelling after an edit: exactly the calls that the edit needs, labels as a full relabel makes them, one sentence
+for what cannot work.
+
+The judge is a fake server whose answer depends on nothing but the text it is sent, so requests can be counted and
+labels compared byte by byte.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from flows.stages import relabel_apply
+from flows.stages.relabel import Bench, Held, context_of, hold
+from tests.judges.fake_server import FakeServer
+
+SIXTEEN = range(16)
+PAIRS = 12 * 6
+"""Twelve prompts with four replies each."""
+
+
+class World(NamedTuple):
+    run: Path
+    server: FakeServer
+    ratify: Callable[..., Any]
+    arguments: list[str]
+    old: Path
+
+    def edit(self, *swaps: tuple[str, str]) -> Path:
+        """The constitution with words replaced."""
+        text = self.old.read_text()
+        for was, becomes in swaps:
+            assert was in text
+            text = text.replace(was, becomes, 1)
+        path = self.old.with_name("new.yaml")
+        path.write_text(text)
+        return path
+
+    def apply(self, new: Path, *more: str) -> tuple[int, Path]:
+        """Requests that `apply` made, and the folder it wrote."""
+        before = self.server.requests
+        said = self.ratify("apply", str(self.old), str(new), "--run", str(self.run), *more)
+        assert said.code == 0, said.err
+        found = re.search(r"labels: +(.*)/labels\.parquet", said.out)
+        assert found
+        return self.server.requests - before, Path(found[1])
+
+
+def constitution_text() -> str:
+    lines = [
+        f"  - id: p{number}\n    weight: 1.0\n    text: The reply is fine in way {number}.\n" for number in SIXTEEN
+    ]
+    head = (
+        "schema: constitution/v1\nid: sixteen\nversion: 1.0.0\naggregate: {method: logit_mean, clamp: [0.02, 0.98]}\n"
+    )
+    return head + "tiers: [high, low]\nprinciples:\n" + "".join(lines)
+
+
+@pytest.fixture(params=["pairwise", "pointwise"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as fake:
+        yield fake
+
+
+@pytest.fixture
+def world(tmp_path: Path, small_run: list[str], server: FakeServer, ratify: Callable[..., Any], protocol: str) -> World:
+    """A run whose labels are made; 16 principles, every pair in both orders or every reply alone."""
+    old = tmp_path / "old.yaml"
+    old.write_text(constitution_text())
+    arguments = [
+        *small_run, "prompts.train_limit=12", "judge.kind=model", f"judge.base_url={server.url}", "judge.model=fake",
+        f"judge.protocol={protocol}", f"constitution={old}", "judge.max_same_position=1",
+    ]  # fmt: skip
+    for stage in ("generate", "label"):
+        said = ratify(stage, *arguments, "--no-prefect")
+        assert said.code == 0, said.err
+    return World(tmp_path / "small", server, ratify, arguments, old)
+
+
+def per_principle(world: World) -> int:
+    """Calls that one principle needs: two per pair, or one per different reply."""
+    bench = Bench(context_of(world.run))
+    assert len(bench.pairs) == PAIRS
+    if bench.judge.protocol == "pairwise":
+        return 2 * PAIRS
+    return len({(reply.prompt_id, reply.text) for reply in bench.completions.values()})
+
+
+def full_relabel(world: World, new: Path, tmp_path: Path) -> Path:
+    """Another run with an empty store, labelled by the new constitution from scratch."""
+    arguments = [*world.arguments, f"constitution={new}", f"store.url=sqlite:///{tmp_path}/empty.sqlite"]
+    said = world.ratify("label", *arguments, "--no-prefect")
+    assert said.code == 0, said.err
+    return world.run / "round-000" / "label"
+
+
+def test_a_new_text_judges_that_principle_alone_and_labels_equal_a_full_relabel(world: World, tmp_path: Path) -> None:
+    new = world.edit(("fine in way 5", "kind and plain"))
+    calls, folder = world.apply(new)
+    assert calls == per_principle(world)
+    assert {"kind and plain" in text for text in world.server.texts[-calls:]} == {True}
+    before = world.server.requests
+    full = full_relabel(world, new, tmp_path)
+    assert world.server.requests - before == 16 * per_principle(world)
+    for name in ("labels.parquet", "pairs.parquet"):
+        assert (folder / name).read_bytes() == (full / name).read_bytes()
+
+
+FREE = {
+    "a weight": [("weight: 1.0", "weight: 7.5")],
+    "a tier and a veto": [("weight: 1.0", "weight: 1.0\n    tier: high\n    severity: hard")],
+    "the clamp": [("[0.02, 0.98]", "[0.2, 0.8]")],
+    "the method": [("logit_mean", "probability_mean")],
+    "a comment": [("principles:", "# a remark\nprinciples:")],
+    "the order": [("fine in way 0.", "fine in way X."), ("fine in way 15.", "fine in way 0."),
+                  ("fine in way X.", "fine in way 15."), ("id: p0\n", "id: pX\n"), ("id: p15", "id: p0"),
+                  ("id: pX\n", "id: p15\n")],
+    "a rename": [("id: p3\n", "id: third\n    was: p3\n")],
+    "a principle less": [("  - id: p15\n    weight: 1.0\n    text: The reply is fine in way 15.\n", "")],
+}  # fmt: skip
+
+
+def test_weights_tiers_clamp_comments_and_order_cost_no_call(world: World, tmp_path: Path) -> None:
+    for name, swaps in FREE.items():
+        new = world.edit(*swaps)
+        calls, folder = world.apply(new)
+        assert calls == 0, name
+        before = world.server.requests
+        said = world.ratify("what-if", str(world.old), str(new), "--run", str(world.run), "--json")
+        assert said.code == 0 and world.server.requests == before
+        figures = json.loads((folder / "flips.json").read_text())
+        assert json.loads(said.out)["changes"] == figures["changes"]
+        if name == "the clamp":
+            full = full_relabel(world, new, tmp_path)
+            assert (folder / "labels.parquet").read_bytes() == (full / "labels.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_a_plan_without_a_sample_asks_nobody_and_counts_what_apply_asks(world: World) -> None:
+    new = world.edit(("fine in way 5", "kind and plain"), ("fine in way 6", "short"))
+    before = world.server.requests
+    plan = ("plan", str(world.old), str(new), "--run", str(world.run), "--json")
+    free = json.loads(world.ratify(*plan, "--sample", "0", "--price-in", "2").out)
+    assert world.server.requests == before and free["flip_rate"] == {}
+    assert free["calls_by_principle"] == {"p5": per_principle(world), "p6": per_principle(world)}
+    assert free["minutes"] > 0 and free["tokens"]["prompt"] == 100 * free["calls"]
+    assert free["money"] == pytest.approx(2 * free["tokens"]["prompt"] / 1e6)
+    sampled = json.loads(world.ratify(*plan, "--sample", "20").out)
+    asked = world.server.requests - before
+    assert sampled["asked_for_sample"] == asked and sampled["calls"] == free["calls"]
+    assert sampled["left"] == free["calls"] - asked
+    shown = world.ratify(*plan[:-1], "--sample", "0").out
+    assert f"calls:     {free['calls'] - asked:,}" in shown and "flip rate: not measured" in shown
+    calls, folder = world.apply(new)
+    assert calls == free["calls"] - asked
+    figures = json.loads((folder / "flips.json").read_text())
+    assert sampled["flip_rate"]["low"] <= figures["changed"] / PAIRS <= sampled["flip_rate"]["high"]
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_the_report_names_what_rests_on_old_labels_and_shows_pairs_side_by_side(world: World, tmp_path: Path) -> None:
+    new = world.edit(("weight: 1.0", "weight: 40"), ("fine in way 5", "<script>alert(1)</script> fine"))
+    rows = [json.dumps({"a_id": a.id, "b_id": b.id, "better": "a"}) for a, b in Bench(context_of(world.run)).pairs]
+    (tmp_path / "gold.jsonl").write_text("\n".join(rows))
+    more = ("--noise", "5", "--gold", str(tmp_path / "gold.jsonl"))
+    _, folder = world.apply(new, *more)
+    figures = json.loads((folder / "flips.json").read_text())
+    assert [each["stage"] for each in figures["stale"]] == ["label"]
+    assert figures["noise"]["changed"] == 0 and figures["noise"]["pairs"] == 5
+    assert sum(figures["changes"].values()) == PAIRS and figures["flips"][0]["change"] == "flipped"
+    assert max(figures["principles"], key=lambda row: row["moved"])["principle"] == "p0"
+    page, text = (folder / "flips.html").read_text(), (folder / "flips.md").read_text()
+    assert "<script" not in page and "Content-Security-Policy" in page
+    assert figures["flips"][0]["a"].split()[0] in page and "## Pairs that changed" in text
+    assert figures["gold"]["pairs"] == PAIRS and 0 <= figures["gold"]["p"] <= 1 and "McNemar" in text
+    again, _ = world.apply(new, *more)
+    assert again == 0
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_one_principle_per_pair_asks_that_one_alone(world: World) -> None:
+    new = world.edit(("fine in way 5", "kind and plain"))
+    calls, folder = world.apply(new, "--per-pair", "1")
+    assert 0 < calls < per_principle(world) / 2
+    rows = json.loads((folder / "flips.json").read_text())["principles"]
+    assert sum(row["applies"] for row in rows) == PAIRS
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_apply_goes_on_where_it_was_stopped(world: World) -> None:
+    new = world.edit(("fine in way 5", "kind and plain"))
+    world.server.faults = ["500"] * 30
+    said = world.ratify("apply", str(world.old), str(new), "--run", str(world.run))
+    if said.code:
+        assert said.err.count("\n") == 1 and "Traceback" not in said.err
+    answered = world.server.answered
+    world.server.faults = []
+    calls, _ = world.apply(new)
+    assert calls < per_principle(world) and world.server.answered == answered + calls
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_a_file_that_changes_meanwhile_is_one_sentence_and_no_label(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = world.edit(("fine in way 5", "kind and plain"))
+
+    def meddle(*arguments: Any) -> Any:
+        new.write_text(new.read_text() + "# edited meanwhile\n")
+        return real(*arguments)
+
+    real = relabel_apply.sides
+    monkeypatch.setattr(relabel_apply, "sides", meddle)
+    said = world.ratify("apply", str(world.old), str(new), "--run", str(world.run))
+    assert said.code == 3 and "changed while it was being applied" in said.err and said.err.count("\n") == 1
+    assert not list(world.run.glob("round-000/relabel/*/*"))
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_what_cannot_work_is_one_sentence(world: World, tmp_path: Path) -> None:
+    new = world.edit(("fine in way 5", "kind and plain"))
+    bad_gold = tmp_path / "gold.jsonl"
+    bad_gold.write_text('{"a_id": "x"}\n')
+    cases = {
+        "what-if asks nobody": ("what-if", str(world.old), str(new), "--run", str(world.run)),
+        "does not exist": ("plan", str(tmp_path / "none.yaml"), str(new), "--run", str(world.run)),
+        "there is no run": ("apply", str(world.old), str(new), "--run", "none"),
+        "gold.jsonl:1": ("apply", str(world.old), str(new), "--run", str(world.run), "--gold", str(bad_gold)),
+    }
+    for sentence, command in cases.items():
+        said = world.ratify(*command)
+        assert said.code != 0 and sentence in said.err and said.err.count("\n") == 1, (sentence, said)
+
+
+def test_an_edit_without_a_run_is_shown_and_nothing_is_needed(tmp_path: Path, ratify: Callable[..., Any]) -> None:
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    old.write_text(constitution_text())
+    new.write_text(constitution_text().replace("fine in way 5", "kind"))
+    said = ratify("plan", str(old), str(new))
+    assert said.code == 0 and "to judge again: p5" in said.out
+
+
+def test_too_many_principles_are_one_sentence(tmp_path: Path, ratify: Callable[..., Any]) -> None:
+    path = tmp_path / "many.yaml"
+    lines = [f"  - {{id: p{number}, text: The reply is fine {number}.}}" for number in range(1001)]
+    path.write_text(constitution_text().split("principles:")[0] + "principles:\n" + "\n".join(lines) + "\n")
+    said = ratify("plan", str(path), str(path))
+    assert said.code == 3 and "1,001 active principles" in said.err and said.err.count("\n") == 1
+
+
+def test_a_held_file_knows_that_it_changed(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(constitution_text())
+    held: Held = hold(path)
+    held.verify()
+    path.write_text(constitution_text() + "# more\n")
+    with pytest.raises(Exception, match="changed while"):
+        held.verify()
