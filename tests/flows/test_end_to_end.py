@@ -1,4 +1,5 @@
-"""One whole round for real: the shipped models, the real vLLM, Prefect with its own temporary server, training, report."""
+"""One whole round for real: the shipped models, the real vLLM, Prefect with its own temporary server, training,
+report."""
 
 import json
 import os
@@ -13,6 +14,9 @@ from ratify.lineage import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.vllm, pytest.mark.timeout(900)]
 
+Finished = tuple[Path, list[str], subprocess.CompletedProcess[str]]
+"""The run's folder, the command's arguments, and what it said."""
+
 OVERRIDES = [
     "run.name=small", "prompts.train_limit=24", "prompts.heldout_limit=16", "sampling.completions_per_prompt=3",
     "evaluation.completions_per_prompt=1", "evaluation.bootstrap_draws=200", "preference.epochs=1",
@@ -20,7 +24,7 @@ OVERRIDES = [
 
 
 @pytest.fixture(scope="module")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], subprocess.CompletedProcess[str]]:
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("runs")
     arguments = ["run", "configs/demo.toml", f"run.dir={folder}", *OVERRIDES]
     environment = {**os.environ, "PREFECT_HOME": str(folder / "prefect"), "PREFECT_API_URL": ""}
@@ -30,7 +34,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[s
     return folder / "small", arguments, said
 
 
-def test_a_round_ends_with_a_report(finished_run: tuple[Path, list[str], subprocess.CompletedProcess[str]]) -> None:
+def test_a_round_ends_with_a_report(finished_run: Finished) -> None:
     run, _, said = finished_run
     assert said.returncode == 0, said.stdout + said.stderr
     assert "Traceback" not in said.stderr
@@ -41,9 +45,7 @@ def test_a_round_ends_with_a_report(finished_run: tuple[Path, list[str], subproc
     assert "<svg" in html and "http://" not in html.replace("http://www.w3.org", "")
 
 
-def test_the_same_command_does_nothing_again(
-    finished_run: tuple[Path, list[str], subprocess.CompletedProcess[str]], ratify: Callable[..., object]
-) -> None:
+def test_the_same_command_does_nothing_again(finished_run: Finished, ratify: Callable[..., object]) -> None:
     run, arguments, _ = finished_run
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
     said = ratify(*arguments)
@@ -51,23 +53,19 @@ def test_the_same_command_does_nothing_again(
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
 
 
-def test_every_figure_is_printed_by_its_key(
-    finished_run: tuple[Path, list[str], subprocess.CompletedProcess[str]], ratify: Callable[..., object]
-) -> None:
+def test_every_figure_is_printed_by_its_key(finished_run: Finished, ratify: Callable[..., object]) -> None:
     figures = json.loads(ratify("report", str(finished_run[0]), "--json").out)
     assert figures["evaluate/win_rate.all/rate"]["value"] >= 0
 
 
-def test_no_server_outlives_the_run(
-    finished_run: tuple[Path, list[str], subprocess.CompletedProcess[str]],
-) -> None:
+def test_no_server_outlives_the_run(finished_run: Finished) -> None:
     assert finished_run[2].returncode == 0
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(finished_run[0]) not in listed
 
 
 def test_one_edited_principle_is_judged_again_and_no_other(
-    finished_run: tuple[Path, list[str], subprocess.CompletedProcess[str]], tmp_path: Path, ratify: Callable[..., object]
+    finished_run: Finished, tmp_path: Path, ratify: Callable[..., object]
 ) -> None:
     run, arguments, _ = finished_run
     text = (ROOT / "constitutions" / "demo.yaml").read_text()
