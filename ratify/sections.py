@@ -7,7 +7,7 @@ field, the value and the remedy. The fields that a constitution decides (weights
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -144,6 +144,9 @@ class JudgeSection(EndpointSection):
     """Alternatives of the first token to ask for; 20 is vLLM's and OpenAI's limit, some servers stop at 5."""
     failure_budget: float = Field(default=0.02, ge=0, le=1)
     """Largest share of failed verdicts before the stage stops."""
+    max_same_position: float = Field(default=0.4, ge=0, le=1)
+    """Pairwise: largest share of pairs in which the same position wins in both orders; above it the judge is refused.
+    1 accepts every judge."""
     prompts_dir: Path | None = None
     """Folder with your own `pointwise.txt` / `pairwise.txt`; None uses the ones in judges/prompts."""
     cache_salt: str = ""
@@ -190,8 +193,18 @@ class OptimiserSection(Section):
     """CPU only: torch threads; None leaves it to torch."""
 
 
+def _is_unset(value: object) -> bool:
+    """True for what a dump leaves out: settings that nobody set, so that they move no fingerprint."""
+    return value is None
+
+
+def _is_off(value: object) -> bool:
+    """Likewise for settings whose default is not None; a knob's own 0 says something and stays."""
+    return value in (False, 0.0, "bradley_terry")
+
+
 class RewardModelSection(OptimiserSection):
-    """Bradley-Terry reward model on the soft labels."""
+    """Reward model on the soft labels."""
 
     enabled: bool = True
     init_from: str | None = None
@@ -200,18 +213,105 @@ class RewardModelSection(OptimiserSection):
     """Share of prompts kept aside to measure accuracy."""
     centering: float = Field(default=0.01, ge=0)
     """Weight of the squared sum of rewards, which keeps them near zero."""
+    likelihood: Literal["bradley_terry", "kwise", "plackett_luce", "davidson"] = Field(
+        default="bradley_terry", exclude_if=_is_off
+    )
+    """`bradley_terry`: every pair counts once; `kwise`: every prompt counts once, as InstructGPT trains;
+    `plackett_luce`: the order of a prompt's completions; `davidson`: pairs that may be tied (probability ½)."""
+    margin_scale: float | None = Field(default=None, gt=0, exclude_if=_is_unset)
+    """Chosen must win by this many times the label's margin (nats); None asks for no margin."""
+    tie_strength: float | None = Field(default=None, gt=0, exclude_if=_is_unset)
+    """Davidson's ν, how common ties are: two equal replies tie with probability ν/(2+ν); None means 1."""
+    normalise: bool = Field(default=False, exclude_if=_is_off)
+    """Shift and scale the trained reward to mean 0 and standard deviation 1 on the completions of the data."""
+
+    @model_validator(mode="after")
+    def _knobs_belong(self) -> RewardModelSection:
+        if self.tie_strength is not None and self.likelihood != "davidson":
+            raise ValueError(_foreign_knob("tie_strength", "likelihood", self.likelihood, ("davidson",)))
+        if self.margin_scale is not None and self.likelihood not in ("bradley_terry", "kwise"):
+            raise ValueError(_foreign_knob("margin_scale", "likelihood", self.likelihood, ("bradley_terry", "kwise")))
+        return self
+
+
+ObjectiveName = Literal[
+    "dpo", "cdpo", "robust", "ipo_sum", "ipo_mean", "odpo", "hinge", "simpo", "kto", "apo_zero", "apo_down", "orpo"
+]
+
+
+class Knob(NamedTuple):
+    """A setting that belongs to some objectives only."""
+
+    objectives: tuple[ObjectiveName, ...]
+    default: float
+
+
+OBJECTIVE_KNOBS: dict[str, Knob] = {
+    "label_smoothing": Knob(("cdpo", "robust"), 0.1),
+    "offset_scale": Knob(("odpo",), 1.0),
+    "target_margin": Knob(("simpo",), 0.5),
+    "desirable_weight": Knob(("kto",), 1.0),
+    "undesirable_weight": Knob(("kto",), 1.0),
+}
+"""None in the section means the default."""
 
 
 class PreferenceSection(OptimiserSection):
     """Preference optimisation of the policy."""
 
-    objective: Literal["dpo"] = "dpo"
+    objective: ObjectiveName = "dpo"
+    """Which loss; docs/training.md says when to use which."""
     beta: float = Field(default=0.1, gt=0)
-    """Strength of the pull towards the reference policy."""
+    """Strength of the pull towards the reference policy (simpo: scale of the mean log-probability; orpo: weight λ of
+    the odds ratio)."""
     soft_labels: bool = True
     """Train on the label's probability instead of on 1."""
     max_kl: float | None = Field(default=None, gt=0)
     """Stop early when the estimated KL to the reference exceeds this many nats per reply."""
+    label_smoothing: float | None = Field(default=None, gt=0, lt=0.5, exclude_if=_is_unset)
+    """cdpo, robust: ε, the share of labels taken to be wrong; None means 0.1."""
+    offset_scale: float | None = Field(default=None, gt=0, exclude_if=_is_unset)
+    """odpo: α in the offset α·log(margin of the label); None means 1."""
+    target_margin: float | None = Field(default=None, ge=0, exclude_if=_is_unset)
+    """simpo: γ, by how much chosen should win; None means 0.5."""
+    desirable_weight: float | None = Field(default=None, ge=0, exclude_if=_is_unset)
+    """kto: λ_D, weight of chosen completions; None means 1."""
+    undesirable_weight: float | None = Field(default=None, ge=0, exclude_if=_is_unset)
+    """kto: λ_U, weight of rejected completions; None means 1."""
+    supervised_weight: float = Field(default=0.0, ge=0, exclude_if=_is_off)
+    """Adds this many times the chosen completion's mean negative log-probability to any objective but orpo, which has
+    that term already."""
+
+    @model_validator(mode="after")
+    def _knobs_belong(self) -> PreferenceSection:
+        for name, knob in OBJECTIVE_KNOBS.items():
+            if getattr(self, name) is not None and self.objective not in knob.objectives:
+                raise ValueError(_foreign_knob(name, "objective", self.objective, knob.objectives))
+        if self.objective == "orpo" and self.supervised_weight:
+            raise ValueError("supervised_weight is set and objective 'orpo' has that term already; remove it")
+        if self.objective == "simpo" and "beta" not in self.model_fields_set:
+            raise ValueError(
+                "objective is 'simpo', whose beta scales a mean log-probability per token; set beta (2 to 10)"
+            )
+        return self
+
+    def knob(self, name: str) -> float:
+        """A knob's value, or the default where the file sets none."""
+        value: float | None = getattr(self, name)
+        return OBJECTIVE_KNOBS[name].default if value is None else value
+
+
+class SupervisedSection(OptimiserSection):
+    """Supervised fine-tuning on completions; the prompt is read and not learnt."""
+
+    validation_fraction: float = Field(default=0.05, gt=0, lt=1)
+    """Share of prompts kept aside to measure the loss before and after."""
+
+
+def _foreign_knob(name: str, switch: str, chosen: str, owners: tuple[str, ...]) -> str:
+    """What to say of a setting that the chosen method does not have."""
+    choices = " or ".join(f"{switch} = '{owner}'" for owner in owners)
+    return f"{name} is set and {switch} is '{chosen}', which has no such setting; remove it or choose {choices}"
 
 
 class EvaluationSection(Section):

@@ -75,7 +75,7 @@ def _guarded(path: Path) -> int:
 
 def _run(path: Path) -> None:
     from training.result import check_same, read_result, write_result
-    from training.spec import PreferenceTask, RewardModelTask, fingerprint, load_spec
+    from training.spec import PreferenceTask, RewardModelTask, SupervisedTask, fingerprint, load_spec
 
     started = time.perf_counter()
     spec = load_spec(path)
@@ -100,6 +100,10 @@ def _run(path: Path) -> None:
         from training.preference import train_preference
 
         engine, result = train_preference(spec, mark)
+    elif isinstance(spec, SupervisedTask):
+        from training.supervised import train_supervised
+
+        engine, result = train_supervised(spec, mark)
     else:
         from training.scoring import score_completions
 

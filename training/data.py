@@ -28,6 +28,9 @@ class Pair(NamedTuple):
     probability: float
     """P(chosen is better)."""
     margin: float | None
+    """By how much the label prefers chosen; None where the data does not say."""
+    weight: float = 1.0
+    """How much the pair counts in the mean loss."""
 
 
 class Element(NamedTuple):
@@ -129,7 +132,7 @@ def split_by_prompt(elements: Sequence[Element], validation_fraction: float, see
         InputError: there is only one prompt.
     """
     if len(elements) < 2:
-        raise InputError("the preference data has one prompt only; validation by prompt needs at least two")
+        raise InputError("the data has one prompt only; validation by prompt needs at least two")
     order = list(range(len(elements)))
     random.Random(f"validation/{seed}").shuffle(order)
     count = min(len(elements) - 1, max(1, round(validation_fraction * len(elements))))
@@ -158,7 +161,7 @@ def _distinct(rows: Sequence[PreferenceRow]) -> dict[tuple[str, bool], int]:
 
 def _pair(row: PreferenceRow, places: dict[tuple[str, bool], int]) -> Pair:
     chosen, rejected = (places[reply.text, reply.truncated] for reply in (row.chosen, row.rejected))
-    return Pair(chosen, rejected, row.probability, row.margin)
+    return Pair(chosen, rejected, row.probability, row.margin, row.weight)
 
 
 def _encode(encoder: Encoder, replies: Sequence[tuple[Prompt, Reply | tuple[str, bool]]]) -> list[Tokens]:

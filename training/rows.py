@@ -21,9 +21,10 @@ from training.spec import data_files
 PROMPT_COLUMNS = ("prompt", "prompt_id")
 PREFERENCE_COLUMNS = (
     *PROMPT_COLUMNS, "chosen", "rejected", "probability", "margin", "chosen_id", "rejected_id",
-    "chosen_finish_reason", "rejected_finish_reason",
+    "chosen_finish_reason", "rejected_finish_reason", "weight",
 )  # fmt: skip
 SCORE_COLUMNS = (*PROMPT_COLUMNS, "completion", "id", "finish_reason", "token_ids")
+SUPERVISED_COLUMNS = (*PROMPT_COLUMNS, "completion", "id", "finish_reason", "messages")
 ROLES = ("system", "user", "assistant")
 
 Prompt = str | tuple[Message, ...]
@@ -58,6 +59,8 @@ class PreferenceRow(NamedTuple):
     probability: float
     """P(chosen is better); 1 where the data has none."""
     margin: float | None
+    weight: float = 1.0
+    """How much the row counts in the mean loss."""
 
 
 class ScoreRow(NamedTuple):
@@ -88,6 +91,18 @@ def read_completions(path: Path) -> list[ScoreRow]:
         InputError: with file, row and the fault.
     """
     rows = [_score_row(place, values) for place, values in _tables(path, SCORE_COLUMNS)]
+    return rows or _empty(path)
+
+
+def read_supervised(path: Path) -> list[ScoreRow]:
+    """Read and check completions to learn: `prompt` and `completion`, or `messages` that end with the assistant.
+
+    Of `messages` the last turn is the completion and everything before it the prompt.
+
+    Raises:
+        InputError: with file, row and the fault.
+    """
+    rows = [_score_row(place, _divided(place, values)) for place, values in _tables(path, SUPERVISED_COLUMNS)]
     return rows or _empty(path)
 
 
@@ -142,6 +157,9 @@ def _preference_row(place: Place, values: Mapping[str, Any]) -> PreferenceRow:
     probability = _number(place, values, "probability")
     if probability is not None and not 0 <= probability <= 1:
         fail(place, f"probability is {probability}; it must lie between 0 and 1")
+    weight = _number(place, values, "weight")
+    if weight is not None and not 0 < weight < math.inf:
+        fail(place, f"weight is {weight}; it must be above 0, drop the row instead")
     return PreferenceRow(
         place=place,
         prompt=prompt,
@@ -150,6 +168,7 @@ def _preference_row(place: Place, values: Mapping[str, Any]) -> PreferenceRow:
         rejected=rejected,
         probability=1.0 if probability is None else probability,
         margin=_number(place, values, "margin"),
+        weight=1.0 if weight is None else weight,
     )
 
 
@@ -165,6 +184,22 @@ def _token_ids(place: Place, values: Mapping[str, Any]) -> tuple[int, ...] | Non
     if not isinstance(given, list) or not given or not all(type(token) is int for token in given):
         fail(place, "token_ids must be a list of whole numbers, at least one")
     return tuple(given)
+
+
+def _divided(place: Place, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of `messages` as prompt and completion; other rows as they are.
+
+    Sampled tokens are left out: the text may be another model's, whose tokens mean nothing here.
+    """
+    values = {name: value for name, value in values.items() if name != "token_ids"}
+    messages = values.get("messages")
+    if messages is None:
+        return values
+    if values.get("prompt") is not None or values.get("completion") is not None:
+        fail(place, "the row has messages and prompt or completion too; keep one form")
+    if not isinstance(messages, list) or len(messages) < 2:
+        fail(place, "messages must be a list with at least one turn before the assistant's")
+    return {**values, "prompt": messages[:-1], "completion": messages[-1:]}
 
 
 def _prompt(place: Place, values: Mapping[str, Any]) -> Prompt:

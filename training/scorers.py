@@ -14,6 +14,9 @@ from transformers import PreTrainedModel
 from training.logprobs import CompletionLogprobs, completion_logprobs
 from training.tree import TokenBatch
 
+OFFSET = "reward_offset"
+"""Key in a reward model's configuration: what is taken off the head's value; the head itself has no bias."""
+
 
 class PolicyScorer(nn.Module):
     """A causal language model that gives log-probabilities of completions."""
@@ -52,7 +55,9 @@ class RewardScorer(nn.Module):
         """The head's value at each completion's last token, (N,)."""
         hidden_NH = hidden_states(self.model, batch).flatten(0, 1).index_select(0, batch.last_N)
         head = cast(nn.Linear, self.model.score)
-        return cast(Tensor, head(hidden_NH)).squeeze(-1).float()
+        reward_N = cast(Tensor, head(hidden_NH)).squeeze(-1).float()
+        offset = getattr(self.model.config, OFFSET, None)
+        return reward_N - offset if offset else reward_N
 
 
 def hidden_states(model: PreTrainedModel, batch: TokenBatch) -> Tensor:

@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from ratify.canonical import digest, file_digest, model_digest
 from ratify.errors import InputError
-from ratify.sections import OptimiserSection, PreferenceSection, RewardModelSection, Section
+from ratify.sections import OptimiserSection, PreferenceSection, RewardModelSection, Section, SupervisedSection
 
 KNOBS = frozenset({"tokens_per_micro_batch", "layout", "processes", "threads", "save_every_steps", "enabled"})
 DATA_SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
@@ -39,7 +39,7 @@ class Task(Section):
 
 
 class RewardModelTask(Task):
-    """Train a Bradley-Terry reward model on preference rows."""
+    """Train a reward model on preference rows."""
 
     task: Literal["reward_model"] = "reward_model"
     section: RewardModelSection = RewardModelSection()
@@ -65,6 +65,19 @@ class PreferenceTask(Task):
         return (self.model,)
 
 
+class SupervisedTask(Task):
+    """Fine-tune a policy on completions."""
+
+    task: Literal["sft"] = "sft"
+    section: SupervisedSection = SupervisedSection()
+    model: str
+
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """The policy before training."""
+        return (self.model,)
+
+
 class ScoreTask(Task):
     """Score completions with any number of policies and reward models."""
 
@@ -79,7 +92,7 @@ class ScoreTask(Task):
         return tuple(self.models.values())
 
 
-TrainSpec = Annotated[RewardModelTask | PreferenceTask | ScoreTask, Field(discriminator="task")]
+TrainSpec = Annotated[RewardModelTask | PreferenceTask | SupervisedTask | ScoreTask, Field(discriminator="task")]
 _ADAPTER: TypeAdapter[TrainSpec] = TypeAdapter(TrainSpec)
 
 

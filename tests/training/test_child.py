@@ -67,7 +67,7 @@ def test_parent_killed_with_9_leaves_no_orphan_and_resume_is_bit_identical(
     policy_folder: Path, learnable_rows: Rows, write_rows: Write, tmp_path: Path
 ) -> None:
     data = write_rows(learnable_rows(16))
-    spec = make_spec(data, tmp_path / "killed", policy_folder, epochs=40, save_every_steps=10)
+    spec = make_spec(data, tmp_path / "killed", policy_folder, epochs=20, save_every_steps=10)
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(write_spec(spec, tmp_path / "spec.json"))])
     wait_for(lambda: any((spec.out / "checkpoint").glob("step-*")) or parent.poll() is not None)
     workers = children_of(parent.pid)
@@ -83,10 +83,10 @@ def test_parent_killed_with_9_leaves_no_orphan_and_resume_is_bit_identical(
         seen.append((step, steps))
 
     result = launch.launch(spec, on_progress=note)
-    assert result.metrics["steps"] == result.metrics["planned_steps"] and seen[-1] == (160, 160)
+    assert result.metrics["steps"] == result.metrics["planned_steps"] and seen[-1] == (80, 80)
     steps = [m["step"] for m in read_metrics(spec.out / "metrics.jsonl") if "loss" in m]
-    assert steps == list(range(1, 161))
-    straight = make_spec(data, tmp_path / "straight", policy_folder, epochs=40, save_every_steps=10)
+    assert steps == list(range(1, 81))
+    straight = make_spec(data, tmp_path / "straight", policy_folder, epochs=20, save_every_steps=10)
     train_preference(straight, "mark")
     ours, theirs = (load_file(out / "model" / "model.safetensors") for out in (spec.out, straight.out))
     assert all((ours[name] == theirs[name]).all() for name in theirs) and ours.keys() == theirs.keys()

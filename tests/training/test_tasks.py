@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from ratify.errors import InputError
-from ratify.sections import OptimiserSection, PreferenceSection, RewardModelSection
+from ratify.sections import ObjectiveName, OptimiserSection, PreferenceSection, RewardModelSection
 from training.metrics import read_metrics
 from training.models import load_encoder, reward_model_from, reward_pad
 from training.preference import train_preference
@@ -149,4 +149,55 @@ def test_models_that_cannot_be_loaded_are_named(tmp_path: Path, policy_folder: P
     spec = PreferenceTask(data=tmp_path / "x.jsonl", out=tmp_path / "out", model=str(copy))
     (tmp_path / "x.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
     with pytest.raises(InputError, match=r"model .*no-weights cannot be loaded: .*safetensors"):
+        train_preference(spec, "mark")
+
+
+@pytest.mark.parametrize("objective", get_args(ObjectiveName))
+def test_every_objective_learns_to_prefer(
+    objective: str, policy_folder: Path, learnable_rows: Rows, write_rows: Write, tmp_path: Path
+) -> None:
+    """Eight prompts, ten steps: the objective's own reward orders the pairs, and KL is measured whatever the objective.
+
+    APO-down is meant for chosen completions that are worse than the policy: here it first pushes both down.
+    """
+    betas = {"simpo": 2.0, "orpo": 1.0, "ipo_mean": 0.5}
+    section = PreferenceSection(
+        objective=objective, beta=betas.get(objective, 0.1), learning_rate=1e-2, epochs=10, batch_prompts=8, threads=1,
+        schedule="constant",
+    )  # fmt: skip
+    spec = PreferenceTask(
+        data=write_rows(learnable_rows(8)), out=tmp_path / "out", model=str(policy_folder), section=section
+    )
+    _, result = train_preference(spec, "mark")
+    steps = [m for m in read_metrics(spec.out / "metrics.jsonl") if "loss" in m]
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    if objective == "apo_down":
+        assert steps[-1]["chosen_logprob"] < steps[0]["chosen_logprob"]
+    else:
+        assert steps[-1]["accuracy"] > 0.8
+    assert steps[0]["kl"] == pytest.approx(0, abs=1e-9) and result.metrics["train/kl"] > 0
+    assert ("mismatched_log_ratio" in steps[0]) == (objective == "kto")
+
+
+@pytest.mark.parametrize("likelihood", ["kwise", "plackett_luce", "davidson"])
+def test_every_likelihood_learns_and_can_be_normalised(
+    likelihood: Any, policy_folder: Path, learnable_rows: Rows, write_rows: Write, tmp_path: Path
+) -> None:
+    section = RewardModelSection(validation_fraction=0.2, likelihood=likelihood, normalise=True, **FAST)
+    data = write_rows(learnable_rows(30))
+    spec = RewardModelTask(data=data, out=tmp_path / "rm", model=str(policy_folder), section=section)
+    _, result = train_reward_model(spec, "mark")
+    assert result.metrics["validation/accuracy"] > 0.8 and result.metrics["reference/reward_sd"] > 0
+    assert 0 <= result.metrics["validation/calibration_error"] < 0.5
+    config = json.loads((Path(str(result.model)) / "config.json").read_text())
+    mean, sd = (result.metrics[f"reference/reward_{name}"] for name in ("mean", "sd"))
+    assert config["reward_offset"] == pytest.approx(mean / sd) and config["reward_scale"] == pytest.approx(sd)
+
+
+def test_offsets_need_margins(policy_folder: Path, write_rows: Write, chat_row: Callable[..., Any]) -> None:
+    data = write_rows([chat_row("hi", "x", "y")])
+    spec = PreferenceTask(
+        data=data, out=data.parent / "out", model=str(policy_folder), section=PreferenceSection(objective="odpo")
+    )
+    with pytest.raises(InputError, match="preference.objective = 'odpo' needs a margin above 0"):
         train_preference(spec, "mark")
