@@ -133,6 +133,7 @@ def _run(
             stages.run(context)
         else:
             _run_with_prefect(flow, config)
+        console.shares([manifest for stage in stages.stages if (manifest := context.stage(stage.name).manifest())])
     context.remember()
     if flow in ("run_round", "evaluate_policy"):
         console.show_report(config.run_dir, as_json=False)

@@ -53,7 +53,7 @@ def nothing_to_do(context: RunContext) -> None:
 def shares(manifests: list[Manifest]) -> None:
     """Print how the time was spent."""
     total = sum(manifest.seconds for manifest in manifests) or 1.0
-    parts = (f"{m.stage} {m.seconds:.0f} s ({m.seconds / total:.0%})" for m in manifests)
+    parts = (f"{m.stage} {m.seconds:.0f} s ({m.seconds / total:.0%})" for m in manifests if m.seconds)
     _out.print(f"\ntime in stages: {total:.0f} s = " + " + ".join(parts) + "\n")
 
 
