@@ -1,7 +1,7 @@
 """Make everything in `data/demo/` from nothing: prompts, policy, judge, gold pairs, measured figures.
 
-Every step is seeded. On two free cores it takes about half an hour; on a busy machine a single thread
-(`OMP_NUM_THREADS=1`) is faster than two that wait for each other. Run it with `python -m demo.make_models`.
+Every step is seeded. On a busy machine a single thread (`OMP_NUM_THREADS=1`) is faster than two that wait for each
+other. Run it with `python -m demo.make_models`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Every principle wording that the demo judge has seen in training, with what each one means in the world.
 
-The first wording of each property is the text in `constitutions/demo.yaml` and carries most weight. The others let a
-policy writer rephrase a rule, or turn it round, and still get a judge that answers sensibly. A wording that is not
-here is new to the judge: it answers by likeness, and nobody has measured how well.
+The first wording of each property is the text in `constitutions/demo.yaml` and carries most weight. A policy writer
+may rephrase a rule: the shipped judge follows the paraphrases. It has seen principles that turn a rule round as well,
+but is near chance on most of them (`judge_other_wordings` in `data/demo/measured.json`). A wording that is not here
+is new to the judge: it answers by likeness, and nobody has measured how well.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def test_end_and_padding_are_different_special_tokens(tokenizer):
 
 def test_loaded_tokenizer_cuts_the_worlds_text_as_in_training(tokenizer):
     trained, rng = build_tokenizer(train_policy.SEED), random.Random(4)
-    for request in grammar.requests():
+    for request in grammar.requests()[::3]:
         reply = grammar.compose(request, grammar.draw_recipe(request, rng), rng)
         for text in (request.prompt, reply, prompting.pointwise(request.prompt, reply, PROPERTY_WORDINGS[0].text)):
             assert tokenizer.encode(text) == trained.encode(text)

@@ -239,7 +239,8 @@ def test_ctrl_c_keeps_what_was_answered(server: FakeServer, store: VerdictStore)
             judge = ModelJudge(settings, client)
             sheet = asked(judge, RULES, prompts, pairs)
             task = asyncio.create_task(collect_verdicts(sheet.questions, judge, store, failure_budget=0.02))
-            await asyncio.sleep(0.5)
+            while store.count() <= 8:
+                await asyncio.sleep(0.02)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
