@@ -10,7 +10,6 @@ Left out: several completions per request, which would tie their seeds to each o
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from ratify.files import read_records, write_records
 from ratify.progress import Progress, Silent
 from ratify.sections import SamplingSection
 from ratify.types import Completion, Failure, Prompt, Record
+from ratify.workers import run_workers
 
 FAILURE_BUDGET = 0.02
 """Largest share of requests that may fail before sampling stops."""
@@ -159,13 +159,7 @@ class _Sampling:
         for shard in shards:
             self._completions[shard.number], self._failures[shard.number] = [], []
         requests = self._requests(shards)
-        workers = [asyncio.create_task(self._work(requests)) for _ in range(min(concurrency, self._total))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        await run_workers(min(concurrency, self._total), lambda: self._work(requests))
         for shard in shards:
             if self._failures[shard.number]:
                 self._write(shard)

@@ -8,7 +8,6 @@ verdicts add up to is computed in `labels.py`. Left out: several endpoints, adap
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from ratify.errors import BudgetError
 from ratify.progress import Progress, Silent
 from ratify.types import Failure, Verdict
 from ratify.verdict_store import VerdictStore
+from ratify.workers import run_workers
 
 MIN_CALLS = 20
 """Fewer calls say too little about a judge to stop it."""
@@ -104,13 +104,7 @@ class _Run:
     async def _work(self, questions: Iterator[Question], queue: CommitQueue) -> None:
         """Run the workers; the first that fails stops the others."""
         count = min(self._judge.concurrency, len(self._questions) - self._statistics.reused)
-        workers = [asyncio.create_task(self._worker(questions, queue)) for _ in range(count)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        await run_workers(count, lambda: self._worker(questions, queue))
 
     async def _worker(self, questions: Iterator[Question], queue: CommitQueue) -> None:
         for question in questions:

@@ -28,6 +28,21 @@ if __name__ == "__main__":
     http.server.HTTPServer((value("--host"), int(value("--port"))), Healthy).serve_forever()
 """
 
+PARENT = """
+import asyncio, sys, time
+from pathlib import Path
+from generation.engine import serve
+from ratify.sections import EndpointSection
+
+async def main():
+    async with serve(EndpointSection.model_validate_json(sys.argv[1]), log_path=Path(sys.argv[2])):
+        print("ready", flush=True)
+        time.sleep(600)
+
+asyncio.run(main())
+"""
+"""A process that serves a model until it is killed; arguments: the endpoint as JSON, the log's path."""
+
 
 def python_with_fake_vllm(folder: Path, import_error: str = "") -> Path:
     """Write the package and a wrapper that runs this Python with it in front of the real one."""

@@ -21,21 +21,7 @@ from generation.host import close_hosts, host_for
 from ratify.errors import EndpointError, EngineError
 from ratify.sections import EndpointSection, EngineSection
 from tests.generation.fake_chat_server import MODEL, serving
-from tests.generation.fake_vllm import model_folder, python_with_fake_vllm
-
-PARENT = """
-import asyncio, sys, time
-from pathlib import Path
-from generation.engine import serve
-from ratify.sections import EndpointSection
-
-async def main():
-    async with serve(EndpointSection.model_validate_json(sys.argv[1]), log_path=Path(sys.argv[2])):
-        print("ready", flush=True)
-        time.sleep(600)
-
-asyncio.run(main())
-"""
+from tests.generation.fake_vllm import PARENT, model_folder, python_with_fake_vllm
 
 
 @pytest.fixture(autouse=True)

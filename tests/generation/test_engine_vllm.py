@@ -20,6 +20,7 @@ from generation.sampling import sample_completions
 from ratify.client import ChatClient
 from ratify.sections import EndpointSection, EngineSection, SamplingSection
 from ratify.types import Message, Prompt
+from tests.generation.fake_vllm import PARENT
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -92,21 +93,6 @@ def test_real_server_samples_gives_logprobs_and_leaves_nothing(tmp_path: Path) -
         assert not psutil.wait_procs(processes, timeout=8)[1]
     finally:
         close_hosts()
-
-
-PARENT = """
-import asyncio, sys, time
-from pathlib import Path
-from generation.engine import serve
-from ratify.sections import EndpointSection
-
-async def main():
-    async with serve(EndpointSection.model_validate_json(sys.argv[1]), log_path=Path(sys.argv[2])):
-        print("ready", flush=True)
-        time.sleep(600)
-
-asyncio.run(main())
-"""
 
 
 @pytest.mark.vllm
