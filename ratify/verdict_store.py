@@ -51,20 +51,24 @@ FAILURES = sa.Table(
     sa.Column("raw", sa.Text, nullable=False),
 )
 
+_ONE_AT_A_TIME = sa.text("SELECT pg_advisory_xact_lock(hashtext('ratify verdict store'))")
+"""Two processes that create the same PostgreSQL table at once fail; the lock ends with the transaction."""
 _KEYS_PER_QUERY = 500
 """SQLite's oldest limit on bound variables is 999."""
 
 
 class VerdictStore:
-    """Append verdicts, look them up by key. Safe for one writing thread per instance."""
+    """Append verdicts, look them up by key. Safe for one writing thread per instance, and for many processes."""
 
     def __init__(self, url: str) -> None:
         self.url = sa.make_url(url)
         self._engine = sa.create_engine(self.url)
         if self.url.get_backend_name() == "sqlite":
             sa.event.listen(self._engine, "connect", _tune_sqlite)
-        with _OneSentence(self):
-            _METADATA.create_all(self._engine)
+        with _OneSentence(self), self._engine.begin() as connection:
+            if self.url.get_backend_name() == "postgresql":
+                connection.execute(_ONE_AT_A_TIME)
+            _METADATA.create_all(connection)
 
     @classmethod
     def in_folder(cls, folder: Path) -> VerdictStore:
@@ -74,7 +78,8 @@ class VerdictStore:
 
     def append(self, verdicts: Sequence[Verdict]) -> None:
         """Store verdicts in one transaction, on disk on return; a key that is known already is left as it was."""
-        answered = [_answer_row(verdict) for verdict in verdicts if verdict.failure is None]
+        # In the order of the keys: two writers that lock the same keys in different orders would wait for each other.
+        answered = [_answer_row(each) for each in sorted(verdicts, key=_key) if each.failure is None]
         failed = [_failure_row(verdict) for verdict in verdicts if verdict.failure is not None]
         with _OneSentence(self), self._engine.begin() as connection:
             if answered:
@@ -133,6 +138,10 @@ def _tune_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     """Write-ahead log, and a commit that is on disk before it returns."""
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _key(verdict: Verdict) -> str:
+    return verdict.key
 
 
 def _answer_row(verdict: Verdict) -> dict[str, Any]:
