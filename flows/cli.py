@@ -72,9 +72,34 @@ def label(config: ConfigPath, overrides: Overrides = None, no_prefect: NoPrefect
 
 
 @app.command(rich_help_panel="One stage")
-def train(config: ConfigPath, overrides: Overrides = None, no_prefect: NoPrefect = False) -> None:
-    """Train the reward model and the new policy on the preference data."""
-    _run(config, overrides, "train_policy", no_prefect=no_prefect)
+def train(
+    target: Annotated[
+        str, typer.Argument(metavar="CONFIG|OBJECTIVE", help="A run's TOML file; or, with --data, what to train.")
+    ],
+    overrides: Overrides = None,
+    *,
+    data: Annotated[
+        Path | None, typer.Option(help="Preference or SFT rows as .parquet, .jsonl or .jsonl.gz, or a folder of them.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="With --data: the Hugging Face model to train.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --data: folder for the result.")] = None,
+    seed: Annotated[int, typer.Option(help="With --data: seed of order, validation split and heads.")] = 0,
+    drop_bad_rows: Annotated[
+        bool, typer.Option("--drop-bad-rows", help="With --data: leave bad preference rows out and count them.")
+    ] = False,
+    no_prefect: NoPrefect = False,
+) -> None:
+    """Train the reward model and the new policy on a run's preference data, or any objective on a file of your own.
+
+    A file needs no run: `ratify train dpo --data pairs.parquet --model MODEL beta=0.1`. Objectives: sft, reward_model,
+    dpo, cdpo, robust, ipo_sum, ipo_mean, odpo, hinge, simpo, kto, apo_zero, apo_down, orpo.
+    """
+    if data is None:
+        _run(Path(target), overrides, "train_policy", no_prefect=no_prefect)
+        return
+    from flows.train_cli import train_on_file
+
+    train_on_file(target, overrides or [], data=data, model=model, out=out, seed=seed, drop=drop_bad_rows)
 
 
 @app.command(rich_help_panel="One stage")

@@ -10,7 +10,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError, model_validator
 
@@ -28,6 +28,8 @@ from ratify.sections import (
     Section,
     StoreSection,
 )
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class Config(Section):
@@ -76,6 +78,21 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(_explain(path, error)) from None
 
 
+def load_section(section: type[SectionT], overrides: Iterable[str]) -> SectionT:
+    """One section alone, from its defaults and `key=value` overrides.
+
+    Raises:
+        ConfigError: with the key, the value and the remedy.
+    """
+    values: dict[str, Any] = {}
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain("settings", error, section)) from None
+
+
 def resolved_json(config: Config) -> str:
     """The configuration with every default filled in, as indented JSON."""
     return config.model_dump_json(indent=2)
@@ -113,13 +130,13 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-def _explain(path: Path, error: ValidationError) -> str:
+def _explain(path: Path | str, error: ValidationError, root: type[BaseModel] | None = None) -> str:
     """The first fault as one sentence; for an unknown key, the nearest known one."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "config"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"{path}: unknown key {where!r}; {_nearest(first['loc'])}{more}"
+        return f"{path}: unknown key {where!r}; {_nearest(first['loc'], root or Config)}{more}"
     if first["type"] == "missing":
         return f"{path}: {where!r} is missing{more}"
     message = str(first["msg"]).removeprefix("Value error, ")
@@ -128,8 +145,7 @@ def _explain(path: Path, error: ValidationError) -> str:
     return f"{path}: {where}: {message}{given}{more}"
 
 
-def _nearest(location: tuple[int | str, ...]) -> str:
-    model: type[BaseModel] = Config
+def _nearest(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     for part in location[:-1]:
         model = _section_class(model, str(part))
     known = list(model.model_fields)

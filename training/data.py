@@ -6,6 +6,7 @@ whole. Left out: reading and checking (`rows`), text to tokens (`encoding`).
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from ratify.canonical import digest
 from ratify.errors import InputError
 from training.encoding import Encoder
 from training.rows import PreferenceRow, Prompt, Reply, ScoreRow, read_preferences
+
+logger = logging.getLogger(__name__)
 
 Tokens = tuple[int, ...]
 
@@ -48,6 +51,8 @@ class Dataset(NamedTuple):
     elements: list[Element]
     dropped_pairs: int
     """Pairs with a completion that, with its prompt, exceeds the length limit."""
+    refused: tuple[str, ...] = ()
+    """The faults of rows that were left out for being bad."""
 
     @property
     def pairs(self) -> int:
@@ -62,25 +67,29 @@ class Split(NamedTuple):
     validation: list[Element]
 
 
-def load_preferences(path: Path, encoder: Encoder, max_length: int) -> Dataset:
+def load_preferences(path: Path, encoder: Encoder, max_length: int, *, drop_bad_rows: bool = False) -> Dataset:
     """Read preference data and group it by prompt.
 
     Args:
         path: Parquet or JSON lines, or a folder of them.
         encoder: the model's tokenizer and template.
         max_length: longest prompt plus completion in tokens; longer pairs are dropped and counted.
+        drop_bad_rows: leave bad rows out, with their faults in the log, instead of refusing the data.
 
     Raises:
         InputError: a bad row, no row, or no pair that fits.
     """
-    elements = group_preferences(read_preferences(path), encoder)
+    refused: list[str] = []
+    elements = group_preferences(read_preferences(path, refused if drop_bad_rows else None), encoder)
+    for fault in refused:
+        logger.warning("left out: %s", fault)
     kept = [fitted for element in elements if (fitted := drop_long(element, max_length)).pairs]
     dropped = sum(len(e.pairs) for e in elements) - sum(len(e.pairs) for e in kept)
     if not kept:
         raise InputError(
             f"{path}: all {dropped} pairs are longer than max_length = {max_length} tokens; raise max_length"
         )
-    return Dataset(kept, dropped)
+    return Dataset(kept, dropped, tuple(refused))
 
 
 def group_preferences(rows: Sequence[PreferenceRow], encoder: Encoder) -> list[Element]:

@@ -136,7 +136,7 @@ def train_preference(spec: PreferenceTask, fingerprint: str) -> tuple[Engine, Tr
     """
     section = spec.section
     encoder = load_encoder(spec.model)
-    data = load_preferences(spec.data, encoder, section.max_length)
+    data = load_preferences(spec.data, encoder, section.max_length, drop_bad_rows=spec.drop_bad_rows)
     elements = data.elements
     if section.objective == "odpo":
         require_margins(elements, "preference.objective = 'odpo'")
@@ -155,6 +155,7 @@ def train_preference(spec: PreferenceTask, fingerprint: str) -> tuple[Engine, Tr
         "train/prompts": len(elements),
         "train/pairs": data.pairs,
         "dropped_pairs": data.dropped_pairs,
+        "dropped_rows": len(data.refused),
         "parameters": parameters(model),
         **fit.metrics(),
     }

@@ -101,7 +101,7 @@ def train_reward_model(spec: RewardModelTask, fingerprint: str) -> tuple[Engine,
     section = spec.section
     source = spec.model_paths[0]
     encoder = load_encoder(source)
-    data = load_preferences(spec.data, encoder, section.max_length)
+    data = load_preferences(spec.data, encoder, section.max_length, drop_bad_rows=spec.drop_bad_rows)
     elements = data.elements
     if section.margin_scale:
         require_margins(elements, "reward_model.margin_scale")
@@ -125,6 +125,7 @@ def train_reward_model(spec: RewardModelTask, fingerprint: str) -> tuple[Engine,
         "train/prompts": len(split.train),
         "train/pairs": sum(len(element.pairs) for element in split.train),
         "dropped_pairs": data.dropped_pairs,
+        "dropped_rows": len(data.refused),
         "parameters": parameters(model),
         **fit.metrics(),
     }

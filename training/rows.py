@@ -1,8 +1,9 @@
 """Read preference rows and completions to score, in TRL's column names, and refuse bad ones with file and row.
 
-Conversational rows hold lists of {role, content}; standard rows hold plain strings. Left out: tokens (`encoding`) and
-grouping (`data`). Optional `chosen_finish_reason` / `rejected_finish_reason` / `finish_reason` = "length" mark
-completions that were cut off: they get no end-of-turn token, because the policy never wrote one.
+Conversational rows hold lists of {role, content}; standard rows hold plain strings; a preference row may lack `prompt`
+(`implicit_prompt`). Optional `chosen_finish_reason` / `rejected_finish_reason` / `finish_reason` = "length" mark
+completions that were cut off: they get no end-of-turn token, because the policy never wrote one. Left out: tokens
+(`encoding`) and grouping (`data`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from ratify.errors import InputError
 from ratify.types import Message
+from training.implicit_prompt import with_prompt
 from training.spec import data_files
 
 PROMPT_COLUMNS = ("prompt", "prompt_id")
@@ -74,13 +76,24 @@ class ScoreRow(NamedTuple):
     """The sampled tokens, which go before the text's; None where the data has none."""
 
 
-def read_preferences(path: Path) -> list[PreferenceRow]:
+def read_preferences(path: Path, refused: list[str] | None = None) -> list[PreferenceRow]:
     """Read and check every preference row of a file or folder.
+
+    Args:
+        path: Parquet or JSON lines, or a folder of them.
+        refused: takes the fault of every bad row, which is then left out; None refuses the file for one.
 
     Raises:
         InputError: with file, row and the fault.
     """
-    rows = [_preference_row(place, values) for place, values in _tables(path, PREFERENCE_COLUMNS)]
+    rows = []
+    for place, values in _tables(path, PREFERENCE_COLUMNS):
+        try:
+            rows.append(_preference_row(place, values))
+        except InputError as fault:
+            if refused is None:
+                raise
+            refused.append(str(fault))
     return rows or _empty(path)
 
 
@@ -150,6 +163,10 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _preference_row(place: Place, values: Mapping[str, Any]) -> PreferenceRow:
+    divided = with_prompt(values)
+    if divided is None:
+        fail(place, "the row has no prompt, and chosen and rejected do not differ in their last turn alone")
+    values = divided
     prompt = _prompt(place, values)
     chosen, rejected = (_reply(place, values, column) for column in ("chosen", "rejected"))
     if chosen.text == rejected.text:

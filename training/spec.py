@@ -31,6 +31,8 @@ class Task(Section):
     seed: int = 0
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature that divides the logits in every log-probability."""
+    drop_bad_rows: bool = Field(default=False, exclude_if=lambda drop: not drop)
+    """Preference rows that cannot be used are left out and counted instead of refused."""
 
     @property
     def model_paths(self) -> tuple[str, ...]:
