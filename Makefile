@@ -27,7 +27,7 @@ format: $(STAMP)  ## Let ruff format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo-models: $(STAMP)  ## Train the demo's policy and judge again, from nothing (about an hour on 2 cores)
+demo-models: $(STAMP)  ## Train the demo's policy and judge again, from nothing (about half an hour)
 	$(BIN)/python -m demo.make_models
 
 clean:  ## Remove the environment and all runs
