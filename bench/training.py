@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,22 +52,26 @@ def write_model(folder: Path) -> None:
 
 def write_pairs(path: Path, case: Case, steps: int) -> None:
     """Every pair of each prompt's completions; lengths vary by a third around the case's means."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(models.POLICY)
     rng = random.Random(7)
-    rows = _pairs(case, steps * case.prompts_per_step, rng)
+
+    def text(tokens: int) -> str:
+        wanted = round(tokens * rng.uniform(2 / 3, 4 / 3))
+        words = f"{rng.randrange(10**6)}" + "".join(f" {rng.choice(WORDS)}" for _ in range(wanted))
+        return str(tokenizer.decode(tokenizer(words)["input_ids"][:wanted]))
+
+    rows = _pairs(case, steps * case.prompts_per_step, text)
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _pairs(case: Case, prompts: int, rng: random.Random) -> Iterator[dict[str, Any]]:
-    for number in range(prompts):
-        prompt = f"{number} {_text(case.prompt_tokens, rng)}"
-        replies = [f" {rng.randrange(10**6)}{_text(case.completion_tokens, rng)}" for _ in range(case.completions)]
+def _pairs(case: Case, prompts: int, text: Callable[[int], str]) -> Iterator[dict[str, Any]]:
+    for _ in range(prompts):
+        prompt = text(case.prompt_tokens)
+        replies = [f" {text(case.completion_tokens)}" for _ in range(case.completions)]
         for chosen, rejected in itertools.combinations(replies, 2):
             yield {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-
-
-def _text(tokens: int, rng: random.Random) -> str:
-    """Words that are one token each."""
-    return "".join(f" {rng.choice(WORDS)}" for _ in range(round(tokens * rng.uniform(2 / 3, 4 / 3))))
 
 
 def run_side(side: str, name: str, folder: Path, python: str) -> dict[str, float]:
