@@ -119,7 +119,7 @@ class JudgeDefaults(Part):
 
 
 class Aggregate(Part):
-    """What the verdicts of a pair add up to; `judges/labels.py` has the formulas."""
+    """What the verdicts of a pair add up to; `judges/aggregate.py` has the formulas."""
 
     method: Annotated[Method, FieldClass.AGGREGATION] = "logit_mean"
     hard: Annotated[Literal["veto", "weigh"], FieldClass.AGGREGATION] = "veto"

@@ -23,7 +23,7 @@ from judges.aggregate import Bools, Floats
 from judges.questions import Judge, Pair, Questionnaire
 from ratify.canonical import JsonValue, digest
 from ratify.files import replacing
-from ratify.types import Failure, Prompt, Verdict
+from ratify.types import Prompt, Verdict
 
 Keys = NDArray[np.bytes_]
 KEY = "S64"
@@ -59,36 +59,26 @@ def column_identity(principle: Principle, judge: Judge, pairs: str) -> str:
     return digest({"judge": judge.fingerprint, "coverage": judge.min_coverage, "principle": seen, "pairs": pairs})
 
 
-def build_column(
-    sheet: Questionnaire,
-    principle: Principle,
-    verdicts: Mapping[str, Verdict],
-    judge: Judge,
-    failures: dict[str, Failure],
-) -> Column:
-    """The column of the one principle in a questionnaire; verdicts below the judge's coverage go into `failures`."""
+def build_columns(
+    sheet: Questionnaire, principles: Sequence[Principle], verdicts: Mapping[str, Verdict]
+) -> list[Column]:
+    """One column per principle from the verdicts by key; a failed one is a missing one."""
+    logits = {key: verdict.logit for key, verdict in verdicts.items() if verdict.logit is not None}
+    return [_build(sheet, principle.id, logits) for principle in principles]
+
+
+def _build(sheet: Questionnaire, principle: str, logits: Mapping[str, float]) -> Column:
     count = len(sheet.pairs)
     asked = np.zeros(count, dtype=np.bool_)
     z = np.full((count, 2), np.nan)
     keys = np.zeros((count, 2), dtype=KEY)
-    logits = _logits(verdicts, judge.min_coverage, failures)
     for row, of_pair in enumerate(sheet.keys):
-        both = of_pair.get(principle.id)
+        both = of_pair.get(principle)
         if both is not None:
             asked[row] = True
             keys[row] = both
             z[row] = [logits.get(key, np.nan) for key in both]
     return Column(asked, z, keys)
-
-
-def _logits(verdicts: Mapping[str, Verdict], min_coverage: float, failures: dict[str, Failure]) -> dict[str, float]:
-    found = {}
-    for key, verdict in verdicts.items():
-        if verdict.coverage is not None and verdict.coverage < min_coverage:
-            failures[key] = Failure.LOW_COVERAGE
-        elif verdict.logit is not None:
-            found[key] = verdict.logit
-    return found
 
 
 def write_column(path: Path, column: Column) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from constitutions.load import load_constitution
 from constitutions.schema import Constitution
@@ -16,7 +18,7 @@ from flows.context import RunContext, endpoint_identity
 from flows.stages.servers import check_endpoint, judge_client
 from judges.bias import bias_metrics, measure_bias, require_fair, two_orders
 from judges.labelling import Collection, collect_verdicts
-from judges.labels import compute_labels
+from judges.labels import Labelled, label_pairs, labels_of
 from judges.model_judge import ModelJudge
 from judges.questions import Judge, Pair, Question, Questionnaire, write_questions
 from judges.rules_judge import RulesJudge
@@ -27,12 +29,18 @@ from ratify.types import Label, Prompt, Verdict
 from ratify.verdict_store import VerdictStore
 
 
-class Judged(NamedTuple):
+@dataclass(frozen=True)
+class Judged:
     """Pairs with their labels, the verdicts behind them, and what it took."""
 
-    labels: list[Label]
+    labelled: Labelled
     verdicts: list[Verdict]
     metrics: dict[str, Any]
+
+    @cached_property
+    def labels(self) -> list[Label]:
+        """The labels as records."""
+        return labels_of(self.labelled)
 
 
 def constitution_of(context: RunContext) -> Constitution:
@@ -70,13 +78,13 @@ def judge_pairs(
     constitution, protocol = constitution_of(context), context.config.judge.protocol
     questionnaire = write_questions(prompts, pairs, constitution.active, make_judge(context))
     collection = asyncio.run(_collect(context, questionnaire, log_path))
-    labels = compute_labels(questionnaire, collection.verdicts, collection.failures, constitution, protocol)
+    found = label_pairs(questionnaire, collection.verdicts, collection.failures, constitution, protocol)
     metrics = collection.statistics.metrics()
     if protocol == "pairwise":
         metrics |= order_statistics(questionnaire.keys, collection.verdicts).metrics()
         metrics |= _measured_bias(context, questionnaire, collection)
     named = {key.replace("label/", f"{stage}/", 1): value for key, value in metrics.items()}
-    return Judged(labels, list(collection.verdicts.values()), named)
+    return Judged(found, list(collection.verdicts.values()), named)
 
 
 def _measured_bias(context: RunContext, questionnaire: Questionnaire, collection: Collection) -> dict[str, float]:

@@ -6,18 +6,23 @@ flight. Files: `labels.parquet` (every label, ties and failures too) and `pairs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from constitutions.hashes import constitution_hash
+from constitutions.schema import Constitution
 from flows.context import RunContext, files_identity
 from flows.stages import generate
 from flows.stages.judging import check_judge, constitution_of, judge_pairs, make_judge
 from flows.stages.stage import Metrics, Stage
-from judges.dataset import Dataset, build_dataset, write_labels, write_pairs
+from judges.label_table import verdict_keys, write_label_table
+from judges.labels import Labelled
 from judges.pairs import draw_pairs
+from judges.preference_table import PairCounts, write_preferences
 from ratify.errors import InputError
 from ratify.run_store import StageStore
-from ratify.types import Label
+from ratify.types import Prompt
 
 NAME = "label"
 LABELS = "labels.parquet"
@@ -40,27 +45,34 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
     completions = generate.training_completions(context)
     drawn = draw_pairs(completions, config.labels.pairs_per_prompt, config.run.seed)
     judged = judge_pairs(context, prompts, drawn.pairs, log_path=stage.path / "server.log", stage=NAME)
-    constitution = constitution_hash(constitution_of(context))
-    dataset = build_dataset(judged.labels, prompts, {c.id: c for c in completions}, constitution)
-    write_labels(stage.path / LABELS, judged.labels)
-    write_pairs(stage.path / PAIRS, dataset.pairs)
-    if not dataset.pairs:
+    constitution = constitution_of(context)
+    counts = write_label_files(stage.path, judged.labelled, prompts, constitution)
+    if not counts.pairs:
         raise InputError(
-            f"no pair was decided: {dataset.ties} ties, {dataset.failed} failures, {drawn.identical} pairs of "
+            f"no pair was decided: {counts.ties} ties, {counts.failed} failures, {drawn.identical} pairs of "
             "identical replies; sample more candidates, raise sampling.temperature or lower the constitution's "
             "aggregate.min_margin"
         )
-    return judged.metrics | _counts(dataset, judged.labels, drawn.identical)
+    return judged.metrics | _metrics(counts, len(drawn.pairs), drawn.identical)
 
 
-def _counts(dataset: Dataset, labels: list[Label], identical: int) -> Metrics:
+def write_label_files(
+    folder: Path, labelled: Labelled, prompts: Mapping[str, Prompt], constitution: Constitution
+) -> PairCounts:
+    """Write every label and the preference data that follow from them; `prompts` is by id."""
+    keys = verdict_keys(labelled)
+    write_label_table(folder / LABELS, labelled, keys)
+    return write_preferences(folder / PAIRS, labelled, prompts, constitution_hash(constitution), keys)
+
+
+def _metrics(counts: PairCounts, labels: int, identical: int) -> Metrics:
     return {
-        "label/labels/count": len(labels),
-        "label/pairs/count": len(dataset.pairs),
-        "label/ties/count": dataset.ties,
-        "label/failed/count": dataset.failed,
+        "label/labels/count": labels,
+        "label/pairs/count": counts.pairs,
+        "label/ties/count": counts.ties,
+        "label/failed/count": counts.failed,
         "label/identical/count": identical,
-        "label/empty/count": dataset.empty,
+        "label/empty/count": counts.empty,
     }
 
 

@@ -22,8 +22,8 @@ from flows.stages import generate
 from flows.stages.judging import collect, make_judge
 from judges.aggregate import Aggregated, Bools, Evidence, aggregate
 from judges.assignment import assigned
-from judges.columns import Column, Keys, build_column, column_identity, pairs_identity, read_column, write_column
-from judges.label_table import Labelled
+from judges.columns import Column, Keys, build_columns, column_identity, pairs_identity, read_column, write_column
+from judges.labels import Labelled
 from judges.pairs import draw_pairs
 from judges.questions import Question, write_questions
 from judges.statistics import LabellingStatistics
@@ -195,8 +195,14 @@ class Bench:
         return column if len(self.store.get(keys)) == len(set(keys)) else None
 
     def _built(self, principle: Principle) -> Column:
+        """A verdict below today's `min_coverage` is a failure, and asking again would not mend it."""
+        least = self.judge.min_coverage
         sheet = write_questions(self.prompts, self.pairs, [principle], self.judge)
-        return build_column(sheet, principle, self.store.get(sheet.questions), self.judge, self.failures)
+        stored = self.store.get(sheet.questions)
+        low = {key for key, each in stored.items() if each.coverage is not None and each.coverage < least}
+        self.failures |= dict.fromkeys(low, Failure.LOW_COVERAGE)
+        (column,) = build_columns(sheet, [principle], {key: each for key, each in stored.items() if key not in low})
+        return column
 
     def _unanswered(self, principle: Principle, rows: Bools, known: set[str]) -> dict[str, Question]:
         if not rows.any():

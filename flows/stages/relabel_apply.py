@@ -17,13 +17,12 @@ import numpy as np
 from constitutions.hashes import constitution_hash
 from evaluation.flip_report import write_flip_report
 from flows.stages.judging import check_judge
-from flows.stages.label import LABELS, PAIRS
+from flows.stages.label import write_label_files
 from flows.stages.relabel import Bench, Held, counts, flatten, strata_of
 from flows.stages.relabel_report import Edited, demo_gold, flip_figures, flip_rate, read_gold, sides
 from judges import flips
 from judges.aggregate import Outcomes, aggregate, objectives
-from judges.dataset import build_dataset, write_pairs
-from judges.label_table import labels_of, write_label_table, write_objectives
+from judges.label_table import write_objectives
 from judges.questions import write_questions
 from judges.statistics import LabellingStatistics
 from ratify.errors import InputError
@@ -141,10 +140,7 @@ def _calls(bench: Bench, new: Held, statistics: LabellingStatistics) -> dict[str
 
 def _write_labels(bench: Bench, edited: Edited, folder: Path) -> None:
     constitution, evidence = edited.after.constitution, edited.after.evidence
-    labelled = bench.labelled(constitution, evidence, edited.after.made)
-    write_label_table(folder / LABELS, labelled)
-    dataset = build_dataset(labels_of(labelled), bench.prompts, bench.completions, constitution_hash(constitution))
-    write_pairs(folder / PAIRS, dataset.pairs)
+    write_label_files(folder, bench.labelled(constitution, evidence, edited.after.made), bench.prompts, constitution)
     for by in OBJECTIVES:
         made = objectives(evidence, constitution, bench.judge.protocol, by)
         if made:
