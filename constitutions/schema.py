@@ -90,7 +90,10 @@ class Principle(Part):
     """Asks for a revision after the critique. Moves no label."""
     applies_to: Annotated[AppliesTo, FieldClass.SCOPE] = AppliesTo()
     checks: Annotated[tuple[Check, ...], FieldClass.DETERMINISTIC] = ()
-    """What the `rules` judge applies; all of them count alike."""
+    """What every reply that follows the principle meets. Where one of two replies meets them all and the other does
+    not, that decides and no judge is asked. The `rules` judge grades by them; all of them count alike."""
+    checks_decide: Annotated[bool, FieldClass.DETERMINISTIC] = True
+    """`false` for checks that are only hints: then a judge is always asked, and only the `rules` judge applies them."""
     examples: Annotated[tuple[Example, ...], FieldClass.JUDGE_VISIBLE] = ()
     tests: Annotated[tuple[PrincipleTest, ...], FieldClass.INERT] = ()
     meta: Annotated[dict[str, JsonValue], FieldClass.INERT] = Field(default_factory=dict)

@@ -25,8 +25,12 @@ MaybeRun = Annotated[
 ]
 Sample = Annotated[int, typer.Option("--sample", min=0, help="Pairs to judge for the flip rate; 0 costs nothing.")]
 PerPair = Annotated[
-    int,
-    typer.Option("--per-pair", min=0, help="Principles drawn for each pair, 1 as in Constitutional AI; 0 asks all."),
+    int | None,
+    typer.Option(
+        "--per-pair",
+        min=0,
+        help="Principles drawn for each pair, 1 as in Constitutional AI; 0 asks all. Without it: as the run does.",
+    ),
 ]
 Price = Annotated[float | None, typer.Option(help="Money per million tokens.", min=0)]
 Gold = Annotated[
@@ -45,7 +49,7 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
-    old: Old, new: New, *, run: MaybeRun = None, sample: Sample = 100, per_pair: PerPair = 0,
+    old: Old, new: New, *, run: MaybeRun = None, sample: Sample = 100, per_pair: PerPair = None,
     price_in: Price = None, price_out: Price = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Show what an edit will cost and, on a sample, how many labels it flips."""
@@ -62,7 +66,7 @@ def plan(
     print(json.dumps(figures, indent=2, ensure_ascii=False) if as_json else "\n".join(plan_lines(figures)))
 
 
-def apply(old: Old, new: New, *, run: Run, per_pair: PerPair = 0, gold: Gold = None, noise: Noise = 0) -> None:
+def apply(old: Old, new: New, *, run: Run, per_pair: PerPair = None, gold: Gold = None, noise: Noise = 0) -> None:
     """Judge what is missing and write the new labels and the flip report; go on where it was stopped."""
     from evaluation.flip_report import conclusion, warnings
     from flows.stages.relabel import hold
@@ -80,7 +84,14 @@ def apply(old: Old, new: New, *, run: Run, per_pair: PerPair = 0, gold: Gold = N
 
 
 def what_if(
-    old: Old, new: New, *, run: Run, per_pair: PerPair = 0, gold: Gold = None, out: Out = None, as_json: AsJson = False
+    old: Old,
+    new: New,
+    *,
+    run: Run,
+    per_pair: PerPair = None,
+    gold: Gold = None,
+    out: Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show what an edit of weights, tiers or thresholds would do; asks no judge and changes nothing."""
     from evaluation.flip_report import render_markdown, write_flip_report
@@ -96,7 +107,7 @@ def what_if(
 
 
 @contextmanager
-def _bench(run: str, per_pair: int) -> Iterator[Bench]:
+def _bench(run: str, per_pair: int | None) -> Iterator[Bench]:
     """A run's pairs, with the run locked."""
     from flows.cli import run_folder
     from flows.stages.relabel import Bench, context_of
@@ -120,6 +131,10 @@ def plan_lines(figures: dict[str, Any]) -> list[str]:
     lines += ["", f"run {figures['run']}: {figures['pairs']:,} pairs"]
     lines.append(f"calls:     {figures['calls']:,}" + _sampled(figures))
     lines += [f"  {name}: {calls:,}" for name, calls in figures["calls_by_principle"].items()]
+    decided = figures["decided_by_checks"]
+    if decided:
+        which = ", ".join(f"{name} {count:,}" for name, count in decided.items())
+        lines.append(f"checks:    decide {sum(decided.values()):,} views without a call ({which})")
     return [*lines, *_cost_lines(figures), _rate_line(figures["flip_rate"])]
 
 

@@ -58,17 +58,25 @@ class Evidence(NamedTuple):
 
     principles: tuple[Principle, ...]
     asked: Bools
-    """(N, P): the principle is for this pair, and the judge has something to say about it."""
+    """(N, P): the principle speaks about this pair."""
     z: Floats
     """(N, P, 2): log-odds about a and b (pointwise), or with a and with b shown first (pairwise); NaN is missing."""
+    decided: Outcomes
+    """(N, P): 1 or −1 where checks decided, so that nobody was asked; `z` holds what that is worth."""
 
     def rows(self, which: Bools | NDArray[np.intp]) -> Evidence:
         """The same about some of the pairs."""
-        return Evidence(self.principles, self.asked[which], self.z[which])
+        return Evidence(self.principles, self.asked[which], self.z[which], self.decided[which])
 
     def of(self, kept: Iterable[bool]) -> Evidence:
         """The same with only some principles asked."""
-        return Evidence(self.principles, self.asked & np.array(list(kept), dtype=np.bool_), self.z)
+        return self._replace(asked=self.asked & np.array(list(kept), dtype=np.bool_))
+
+    @property
+    def by_checks(self) -> Bools:
+        """(N, P): the views that come from checks."""
+        found: Bools = self.asked & (self.decided != 0)
+        return found
 
 
 class Aggregated(NamedTuple):

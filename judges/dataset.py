@@ -43,6 +43,7 @@ LABEL_COLUMNS = pa.schema(
         ("by_principle", pa.list_(pa.struct([("principle", pa.string()), ("log_odds", pa.float64())]))),
         ("verdict_keys", pa.list_(pa.string())),
         ("failures", pa.list_(pa.string())),
+        ("by_checks", pa.list_(pa.string())),
     ]
 )
 

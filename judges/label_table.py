@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from judges.aggregate import OUTCOME_NAMES, Aggregated
+from constitutions.schema import Principle
+from judges.aggregate import OUTCOME_NAMES, Aggregated, Bools
 from judges.columns import KEY
 from judges.dataset import LABEL_COLUMNS, write_table
 from judges.labels import Labelled, reasons
@@ -42,6 +43,7 @@ def write_label_table(path: Path, labelled: Labelled, keys: pa.Array | None = No
         _views(made),
         verdict_keys(labelled) if keys is None else keys,
         pa.array([reasons(labelled, row) if failed else [] for row, failed in enumerate(lost)], pa.list_(pa.string())),
+        _names(made.principles, labelled.evidence.by_checks),
     ]
     write_table(path, pa.Table.from_arrays(columns, schema=LABEL_COLUMNS))
 
@@ -60,15 +62,20 @@ def write_objectives(path: Path, pairs: Sequence[Pair], made: Mapping[str, Aggre
 
 def _views(made: Aggregated) -> pa.Array:
     seen = ~np.isnan(made.log_odds)
-    names = pa.array([principle.id for principle in made.principles], pa.string())
-    which = pa.array(np.nonzero(seen)[1].astype(np.int32))
     structs = pa.StructArray.from_arrays(
-        [names.take(which), pa.array(made.log_odds[seen])],
+        [_names(made.principles, seen).values, pa.array(made.log_odds[seen])],
         fields=list(LABEL_COLUMNS.field("by_principle").type.value_type),
     )
     return pa.ListArray.from_arrays(
         _offsets([seen.sum(axis=1)]), structs, type=LABEL_COLUMNS.field("by_principle").type
     )
+
+
+def _names(principles: Sequence[Principle], marked: Bools) -> pa.Array:
+    """Each pair's marked principles as a list of ids."""
+    names = pa.array([principle.id for principle in principles], pa.string())
+    which = pa.array(np.nonzero(marked)[1].astype(np.int32))
+    return pa.ListArray.from_arrays(_offsets([marked.sum(axis=1)]), names.take(which))
 
 
 def verdict_keys(labelled: Labelled) -> pa.Array:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from constitutions.schema import Constitution
-from judges.aggregate import FAILED, OUTCOME_NAMES, Aggregated, Bools, Evidence, aggregate
+from judges.aggregate import FAILED, OUTCOME_NAMES, Aggregated, Bools, Evidence, Outcomes, aggregate
 from judges.columns import Column, Keys, build_columns
 from judges.questions import Pair, Questionnaire
 from ratify.types import Failure, Label, Protocol, Verdict
@@ -34,7 +34,8 @@ class Labelled(NamedTuple):
     @property
     def answered(self) -> Bools:
         """(N, P, 2): the verdicts that the labels rest on."""
-        answered: Bools = self.evidence.asked[..., None] & ~np.isnan(self.evidence.z)
+        judged = self.evidence.asked & (self.evidence.decided == 0)
+        answered: Bools = judged[..., None] & ~np.isnan(self.evidence.z)
         return answered
 
 
@@ -44,9 +45,20 @@ def label_pairs(
     failures: Mapping[str, Failure],
     constitution: Constitution,
     protocol: Protocol,
+    *,
+    decided: Outcomes | None = None,
 ) -> Labelled:
-    """The labels of all pairs, in their order; `failures` says why a verdict is missing, by key."""
-    columns = build_columns(questionnaire, constitution.active, verdicts)
+    """The labels of all pairs, in their order.
+
+    Args:
+        questionnaire: What was asked.
+        verdicts: By key.
+        failures: Why a verdict is missing, by key.
+        constitution: Its active principles are the P principles.
+        protocol: How it was asked.
+        decided: (N, P): what checks decided, so that it was not asked; None is nothing.
+    """
+    columns = build_columns(questionnaire, constitution.active, verdicts, protocol, decided)
     return labelled(questionnaire.pairs, columns, constitution, protocol, failures)
 
 
@@ -65,8 +77,12 @@ def labelled(
 
 def evidence_of(columns: Sequence[Column], constitution: Constitution) -> Evidence:
     """One column per active principle, side by side."""
-    asked = np.stack([column.asked for column in columns], axis=1)
-    return Evidence(constitution.active, asked, np.stack([column.z for column in columns], axis=1))
+    return Evidence(
+        constitution.active,
+        np.stack([column.asked for column in columns], axis=1),
+        np.stack([column.z for column in columns], axis=1),
+        np.stack([column.decided for column in columns], axis=1),
+    )
 
 
 def compute_labels(
@@ -111,4 +127,5 @@ def _label(found: Labelled, row: int, answered: Bools) -> Label:
         by_principle={principle.id: value for principle, value in views if not math.isnan(value)},
         verdict_keys=tuple(sorted({key.decode() for key in found.keys[row][answered]})),
         failures=tuple(reasons(found, row)) if failed else (),
+        by_checks=tuple(made.principles[index].id for index in np.flatnonzero(found.evidence.by_checks[row])),
     )

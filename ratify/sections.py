@@ -19,6 +19,16 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _is_unset(value: object) -> bool:
+    """True for what a dump leaves out: settings that nobody set, so that they move no fingerprint."""
+    return value is None
+
+
+def _is_off(value: object) -> bool:
+    """Likewise for settings whose default is not None; a knob's own 0 says something and stays."""
+    return value in (False, 0.0, "bradley_terry", ())
+
+
 class RunSection(Section):
     """Where the run lives and what makes it repeatable."""
 
@@ -185,6 +195,12 @@ class LabelSection(Section):
 
     pairs_per_prompt: int | None = Field(default=None, gt=0)
     """Compare this many pairs per prompt, drawn by seed; None compares all K·(K-1)/2."""
+    principles_per_pair: int | None = Field(default=None, gt=0, exclude_if=_is_unset)
+    """Ask this many principles about each pair, drawn by weight: 1 as in the Constitutional AI paper, more for an
+    ensemble; None asks all that apply."""
+    objectives: tuple[Literal["tier", "tag"], ...] = Field(default=(), exclude_if=_is_off)
+    """`tier`, `tag` or both: also write one soft label, and preference data of its own, per tier or per tag in a
+    principle's scope, so that a reward model per objective can be trained."""
 
 
 class OptimiserSection(Section):
@@ -212,16 +228,6 @@ class OptimiserSection(Section):
     """More than one goes through `accelerate launch`."""
     threads: int | None = Field(default=None, gt=0)
     """CPU only: torch threads; None leaves it to torch."""
-
-
-def _is_unset(value: object) -> bool:
-    """True for what a dump leaves out: settings that nobody set, so that they move no fingerprint."""
-    return value is None
-
-
-def _is_off(value: object) -> bool:
-    """Likewise for settings whose default is not None; a knob's own 0 says something and stays."""
-    return value in (False, 0.0, "bradley_terry")
 
 
 class RewardModelSection(OptimiserSection):

@@ -16,6 +16,7 @@ from constitutions.load import load_constitution
 from constitutions.schema import Constitution
 from flows.context import RunContext, endpoint_identity
 from flows.stages.servers import check_endpoint, judge_client
+from judges.assignment import cover
 from judges.bias import bias_metrics, measure_bias, require_fair, two_orders
 from judges.labelling import Collection, collect_verdicts
 from judges.labels import Labelled, label_pairs, labels_of
@@ -27,6 +28,9 @@ from ratify.canonical import digest
 from ratify.client import ChatClient
 from ratify.types import Label, Prompt, Verdict
 from ratify.verdict_store import VerdictStore
+
+DECIDED = "label/checks/decided"
+"""Metric key: views (a principle on a pair) that its checks decided, so that no judge was asked."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,13 @@ def check_judge(context: RunContext) -> None:
 
 
 def judge_pairs(
-    context: RunContext, prompts: Mapping[str, Prompt], pairs: Sequence[Pair], *, log_path: Path, stage: str
+    context: RunContext,
+    prompts: Mapping[str, Prompt],
+    pairs: Sequence[Pair],
+    *,
+    log_path: Path,
+    stage: str,
+    per_pair: int = 0,
 ) -> Judged:
     """Have every pair judged; verdicts that the store holds are not asked for again.
 
@@ -74,12 +84,17 @@ def judge_pairs(
         pairs: Two completions of one prompt each.
         log_path: Where a managed server logs.
         stage: First part of the metric keys.
+        per_pair: Principles drawn for each pair; 0 asks all that apply.
     """
     constitution, protocol = constitution_of(context), context.config.judge.protocol
-    questionnaire = write_questions(prompts, pairs, constitution.active, make_judge(context))
+    judge = make_judge(context)
+    coverage = cover(prompts, pairs, constitution.active, judge, per_pair)
+    questionnaire = write_questions(prompts, pairs, constitution.active, judge, coverage.open)
     collection = asyncio.run(_collect(context, questionnaire, log_path))
-    found = label_pairs(questionnaire, collection.verdicts, collection.failures, constitution, protocol)
-    metrics = collection.statistics.metrics()
+    found = label_pairs(
+        questionnaire, collection.verdicts, collection.failures, constitution, protocol, decided=coverage.decided
+    )
+    metrics = collection.statistics.metrics() | {DECIDED: int(found.evidence.by_checks.sum())}
     if protocol == "pairwise":
         metrics |= order_statistics(questionnaire.keys, collection.verdicts).metrics()
         metrics |= _measured_bias(context, questionnaire, collection)

@@ -14,7 +14,7 @@ from constitutions.hashes import constitution_hash
 from constitutions.schema import Constitution
 from flows.context import RunContext, files_identity
 from flows.stages import generate
-from flows.stages.judging import check_judge, constitution_of, judge_pairs, make_judge
+from flows.stages.judging import DECIDED, check_judge, constitution_of, judge_pairs, make_judge
 from flows.stages.stage import Metrics, Stage
 from judges.label_table import verdict_keys, write_label_table
 from judges.labels import Labelled
@@ -44,7 +44,10 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
     prompts = {prompt.id: prompt for prompt in generate.training_prompts(context)}
     completions = generate.training_completions(context)
     drawn = draw_pairs(completions, config.labels.pairs_per_prompt, config.run.seed)
-    judged = judge_pairs(context, prompts, drawn.pairs, log_path=stage.path / "server.log", stage=NAME)
+    judged = judge_pairs(
+        context, prompts, drawn.pairs,
+        log_path=stage.path / "server.log", stage=NAME, per_pair=config.labels.principles_per_pair or 0,
+    )  # fmt: skip
     constitution = constitution_of(context)
     counts = write_label_files(stage.path, judged.labelled, prompts, constitution)
     if not counts.pairs:
@@ -77,10 +80,12 @@ def _metrics(counts: PairCounts, labels: int, identical: int) -> Metrics:
 
 
 def _summary(metrics: Metrics) -> str:
+    decided = metrics.get(DECIDED, 0)
+    checked = f", {decided:,} views decided by checks" if decided else ""
     return (
         f"{metrics['label/pairs/count']:,} preference pairs from {metrics['label/labels/count']:,} labels "
         f"({metrics['label/ties/count']:,} ties, {metrics['label/failed/count']:,} failed), "
-        f"{metrics['label/calls/count']:,} judge calls, {metrics['label/verdicts/reused']:,} verdicts reused"
+        f"{metrics['label/calls/count']:,} judge calls, {metrics['label/verdicts/reused']:,} verdicts reused{checked}"
     )
 
 

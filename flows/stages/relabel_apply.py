@@ -16,7 +16,7 @@ import numpy as np
 
 from constitutions.hashes import constitution_hash
 from evaluation.flip_report import write_flip_report
-from flows.stages.judging import check_judge
+from flows.stages.judging import DECIDED, check_judge
 from flows.stages.label import write_label_files
 from flows.stages.relabel import Bench, Held, counts, flatten, strata_of
 from flows.stages.relabel_report import Edited, demo_gold, flip_figures, flip_rate, read_gold, sides
@@ -99,8 +99,9 @@ def noise_floor(bench: Bench, edited: Edited, size: int) -> dict[str, Any] | Non
     rows = flips.stratified_sample(strata_of(bench), size, bench.context.config.run.seed + 1)
     evidence, rules = edited.after.evidence.rows(rows), edited.after.constitution
     pairs = [bench.pairs[row] for row in rows]
-    same = [each for each in rules.active if each.id not in edited.diff.rejudged]
-    sheet = write_questions(bench.prompts, pairs, same, bench.judge)
+    same = np.array([each.id not in edited.diff.rejudged for each in rules.active], dtype=np.bool_)
+    wanted = evidence.asked & (evidence.decided == 0) & same
+    sheet = write_questions(bench.prompts, pairs, rules.active, bench.judge, wanted)
     if not sheet.questions:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -130,11 +131,13 @@ def _lineage(bench: Bench, old: Held, new: Held, gold: Path | None, noise: int) 
 def _calls(bench: Bench, new: Held, statistics: LabellingStatistics) -> dict[str, Any]:
     """The asking's figures, with reuse counted over everything that the labels rest on."""
     evidence = bench.evidence(new.constitution)
+    judged = evidence.asked & (evidence.decided == 0)
     needed = sum(
-        len(np.unique(bench.column(principle).keys[evidence.asked[:, index]]))
+        len(np.unique(bench.column(principle).keys[judged[:, index]]))
         for index, principle in enumerate(evidence.principles)
     )
-    figures = {"label/verdicts/needed": needed, "label/verdicts/reused": needed - statistics.calls}
+    figures = {"label/verdicts/needed": needed, "label/verdicts/reused": needed - statistics.calls,
+               DECIDED: int(evidence.by_checks.sum())}  # fmt: skip
     return statistics.metrics() | figures
 
 

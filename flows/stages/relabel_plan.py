@@ -79,10 +79,17 @@ def make_plan(bench: Bench, old: Held, new: Held, *, sample: int, prices: Prices
         "pairs": len(bench.pairs),
         "calls": calls,
         "calls_by_principle": dict(by_principle),
+        "decided_by_checks": _decided(bench, new.constitution),
         "asked_for_sample": asked.calls,
         **_cost(calls - asked.calls, observed_rate(bench, asked), prices),
         "flip_rate": rate,
     }
+
+
+def _decided(bench: Bench, constitution: Constitution) -> dict[str, int]:
+    """Pairs that a principle's checks decide, so that no judge is asked, where there are any."""
+    counted = bench.evidence(constitution).by_checks.sum(axis=0)
+    return {each.id: int(count) for each, count in zip(constitution.active, counted, strict=True) if count}
 
 
 def observed_rate(bench: Bench, asked: LabellingStatistics) -> Rate | None:

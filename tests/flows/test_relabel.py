@@ -17,6 +17,7 @@ import pytest
 
 from flows.stages import relabel_apply
 from flows.stages.relabel import Bench, Held, context_of, hold
+from judges.dataset import read_labels
 from tests.judges.fake_server import FakeServer
 
 SIXTEEN = range(16)
@@ -73,18 +74,30 @@ def server() -> Iterator[FakeServer]:
 
 
 @pytest.fixture
-def world(tmp_path: Path, small_run: list[str], server: FakeServer, ratify: Callable[..., Any], protocol: str) -> World:
-    """A run whose labels are made; 16 principles, every pair in both orders or every reply alone."""
-    old = tmp_path / "old.yaml"
-    old.write_text(constitution_text())
-    arguments = [
-        *small_run, "prompts.train_limit=12", "judge.kind=model", f"judge.base_url={server.url}", "judge.model=fake",
-        f"judge.protocol={protocol}", f"constitution={old}", "judge.max_same_position=1",
-    ]  # fmt: skip
-    for stage in ("generate", "label"):
-        said = ratify(stage, *arguments, "--no-prefect")
-        assert said.code == 0, said.err
-    return World(tmp_path / "small", server, ratify, arguments, old)
+def make_world(
+    tmp_path: Path, small_run: list[str], server: FakeServer, ratify: Callable[..., Any], protocol: str
+) -> Callable[..., World]:
+    """Makes a run whose labels are made."""
+
+    def make(text: str, *more: str) -> World:
+        old = tmp_path / "old.yaml"
+        old.write_text(text)
+        arguments = [
+            *small_run, "prompts.train_limit=12", "judge.kind=model", f"judge.base_url={server.url}",
+            "judge.model=fake", f"judge.protocol={protocol}", f"constitution={old}", "judge.max_same_position=1", *more,
+        ]  # fmt: skip
+        for stage in ("generate", "label"):
+            said = ratify(stage, *arguments, "--no-prefect")
+            assert said.code == 0, said.err
+        return World(tmp_path / "small", server, ratify, arguments, old)
+
+    return make
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    """16 principles, every pair in both orders or every reply alone."""
+    return make_world(constitution_text())
 
 
 def per_principle(world: World) -> int:
@@ -114,6 +127,92 @@ def test_a_new_text_judges_that_principle_alone_and_labels_equal_a_full_relabel(
     assert world.server.requests - before == 16 * per_principle(world)
     for name in ("labels.parquet", "pairs.parquet"):
         assert (folder / name).read_bytes() == (full / name).read_bytes()
+
+
+def open_questions(world: World, phrase: str) -> set[tuple[str, ...]]:
+    """What has to be asked of one principle whose check forbids a phrase, worked out the slow way."""
+    bench, found = Bench(context_of(world.run)), set()
+    for a, b in bench.pairs:
+        if (phrase in a.text.split()) == (phrase in b.text.split()):
+            both = [(a.text, b.text), (b.text, a.text)]
+            found |= {(a.prompt_id, *order[: 1 if bench.judge.protocol == "pointwise" else 2]) for order in both}
+    return found
+
+
+def checked(phrase: str) -> tuple[str, str]:
+    """The edit that gives principle p5 a check."""
+    check = f"checks: [{{type: phrases_absent, phrases: [{phrase}]}}]"
+    return "text: The reply is fine in way 5.", f"{check}\n    text: The reply is fine in way 5."
+
+
+def test_checks_spare_calls_and_their_edit_asks_only_what_they_newly_leave_open(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world = make_world(constitution_text().replace(*checked("stupid")))
+    before, after = open_questions(world, "stupid"), open_questions(world, "maybe")
+    assert world.server.requests == 15 * per_principle(world) + len(before) < 16 * per_principle(world)
+    manifest = json.loads((world.run / "round-000/label/manifest.json").read_text())
+    labels = read_labels(world.run / "round-000/label/labels.parquet")
+    assert manifest["metrics"]["label/checks/decided"] == sum(label.by_checks == ("p5",) for label in labels) > 0
+    new = world.edit(("[stupid]", "[maybe]"))
+    plan = ("plan", str(world.old), str(new), "--run", str(world.run), "--sample", "0")
+    figures = json.loads(world.ratify(*plan, "--json").out)
+    assert figures["calls_by_principle"] == {"p5": len(after - before)}
+    assert f"decide {figures['decided_by_checks']['p5']:,} views without a call (p5" in world.ratify(*plan).out
+    calls, folder = world.apply(new)
+    assert calls == len(after - before)
+    reported = json.loads((folder / "flips.json").read_text())
+    assert reported["calls"]["label/checks/decided"] == figures["decided_by_checks"]["p5"]
+    assert reported["principles"][5]["by_checks"] == figures["decided_by_checks"]["p5"]
+    full = full_relabel(world, new, tmp_path)
+    for name in ("labels.parquet", "pairs.parquet"):
+        assert (folder / name).read_bytes() == (full / name).read_bytes()
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_a_first_check_costs_no_call_and_the_noise_floor_asks_nothing_that_checks_decide(world: World) -> None:
+    new = world.edit(checked("stupid"))
+    calls, _ = world.apply(new)
+    assert calls == 0
+    renewed = world.edit(checked("maybe"))
+    calls, _ = world.apply(renewed, "--noise", str(PAIRS))
+    assert calls == 15 * per_principle(world) + len(open_questions(world, "maybe"))
+
+
+@pytest.mark.parametrize("protocol", ["pairwise"], indirect=True)
+def test_one_principle_per_pair_by_configuration_and_a_seventeenth_takes_its_share(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    """Two requests per pair, but for pairs of one prompt that show the same texts for the same principle."""
+    world = make_world(constitution_text(), "labels.principles_per_pair=1", "prompts.train_limit=60")
+    pairs = len(Bench(context_of(world.run)).pairs)
+    assert pairs == 60 * 6 and world.server.requests == 2 * pairs
+    new = world.edit(("  - id: p15\n", "  - id: p16\n    text: The reply is one more.\n  - id: p15\n"))
+    free = json.loads(
+        world.ratify("plan", str(world.old), str(new), "--run", str(world.run), "--sample", "0", "--json").out
+    )
+    calls, folder = world.apply(new)
+    assert calls == free["calls"] and set(free["calls_by_principle"]) == {"p16"}
+    assert all("one more" in text for text in world.server.texts[-calls:])
+    labels = read_labels(folder / "labels.parquet")
+    moved = sum(set(label.by_principle) == {"p16"} for label in labels)
+    assert calls == 2 * moved and moved / pairs == pytest.approx(1 / 17, abs=0.03)
+    full = full_relabel(world, new, tmp_path)
+    for name in ("labels.parquet", "pairs.parquet"):
+        assert (folder / name).read_bytes() == (full / name).read_bytes()
+    everything = json.loads(
+        world.ratify(
+            "plan", str(world.old), str(new), "--run", str(world.run), "--sample", "0", "--json", "--per-pair", "0"
+        ).out
+    )
+    assert everything["calls"] > 15 * 2 * pairs
+
+
+@pytest.mark.parametrize("protocol", ["pairwise"], indirect=True)
+def test_an_ensemble_asks_n_principles_per_pair(make_world: Callable[..., World]) -> None:
+    world = make_world(constitution_text(), "labels.principles_per_pair=3")
+    labels = read_labels(world.run / "round-000/label/labels.parquet")
+    assert world.server.requests == 3 * 2 * PAIRS and all(len(label.by_principle) == 3 for label in labels)
 
 
 FREE = {

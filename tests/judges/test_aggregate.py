@@ -131,7 +131,12 @@ def test_an_objective_is_the_label_of_its_tier_alone() -> None:
     """p: 2 − 0 = 2 in tier high; q and r: (−1 + 3) / 2 = 1 in tier low."""
     made = constitution("id: p, tier: high", "id: q, tier: low", "id: r, tier: low", "id: s, weight: 5")
     z = np.array([[[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [9.0, 0.0]]])
-    found = objectives(Evidence(made.active, np.ones((1, 4), dtype=bool), z), made, "pointwise", "tier")
+    found = objectives(
+        Evidence(made.active, np.ones((1, 4), dtype=bool), z, np.zeros((1, 4), dtype=np.int8)),
+        made,
+        "pointwise",
+        "tier",
+    )
     assert {name: each.margin.tolist() for name, each in found.items()} == {"high": [2.0], "low": [1.0]}
 
 
@@ -145,6 +150,7 @@ def test_a_column_survives_its_file(tmp_path: Path) -> None:
         np.array([True, False]),
         np.array([[1.5, np.nan], [np.nan, np.nan]]),
         np.array([[key, key], ["", ""]], dtype="S64"),
+        np.array([0, -1], dtype=np.int8),
     )
     write_column(tmp_path / "c.npz", column)
     back = read_column(tmp_path / "c.npz")
