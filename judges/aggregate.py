@@ -201,19 +201,14 @@ def _near_an_edge(margin: Floats, constitution: Constitution) -> Bools:
     return np.asarray(np.any(near, axis=0))
 
 
-def objectives(
-    evidence: Evidence, constitution: Constitution, protocol: Protocol, by: Literal["tier", "tag"]
-) -> dict[str, Aggregated]:
-    """One soft label per tier, or per tag in a principle's scope: what a reward model per objective is trained on."""
+def objectives(constitution: Constitution, by: Literal["tier", "tag"]) -> dict[str, frozenset[str]]:
+    """The principles of each tier, or of each tag in a scope: what a reward model per objective is about."""
     groups: dict[str, set[str]] = {}
-    for principle in evidence.principles:
+    for principle in constitution.active:
         for name in [principle.tier] if by == "tier" else principle.applies_to.tags:
             if name is not None and principle.decides:
                 groups.setdefault(name, set()).add(principle.id)
-    return {
-        name: aggregate(evidence.of(each.id in members for each in evidence.principles), constitution, protocol)
-        for name, members in groups.items()
-    }
+    return {name: frozenset(members) for name, members in groups.items()}
 
 
 def sigmoid(x: float) -> float:

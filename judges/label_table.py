@@ -18,7 +18,6 @@ from judges.aggregate import OUTCOME_NAMES, Aggregated, Bools
 from judges.columns import KEY
 from judges.dataset import LABEL_COLUMNS, write_table
 from judges.labels import Labelled, reasons
-from judges.questions import Pair
 from ratify.errors import InputError
 
 ROWS_AT_ONCE = 10_000
@@ -48,15 +47,16 @@ def write_label_table(path: Path, labelled: Labelled, keys: pa.Array | None = No
     write_table(path, pa.Table.from_arrays(columns, schema=LABEL_COLUMNS))
 
 
-def write_objectives(path: Path, pairs: Sequence[Pair], made: Mapping[str, Aggregated]) -> None:
+def write_objectives(path: Path, split: Mapping[str, Labelled]) -> None:
     """One column of P(a is better) per objective; null where none of its principles speaks or a verdict is missing."""
+    pairs = next(iter(split.values())).pairs
     columns = {
         "prompt_id": pa.array([a.prompt_id for a, _ in pairs], pa.string()),
         "a_id": pa.array([a.id for a, _ in pairs], pa.string()),
         "b_id": pa.array([b.id for _, b in pairs], pa.string()),
     }
-    for name, each in made.items():
-        columns[name] = pa.array(each.probability, pa.float64(), mask=np.isnan(each.margin))
+    for name, each in split.items():
+        columns[name] = pa.array(each.made.probability, pa.float64(), mask=np.isnan(each.made.margin))
     write_table(path, pa.table(columns))
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from constitutions.schema import Constitution
-from judges.aggregate import FAILED, OUTCOME_NAMES, Aggregated, Bools, Evidence, Outcomes, aggregate
+from judges.aggregate import FAILED, OUTCOME_NAMES, Aggregated, Bools, Evidence, Outcomes, aggregate, objectives
 from judges.columns import Column, Keys, build_columns
 from judges.questions import Pair, Questionnaire
 from ratify.types import Failure, Label, Protocol, Verdict
@@ -94,6 +94,17 @@ def compute_labels(
 ) -> list[Label]:
     """`label_pairs` as records."""
     return labels_of(label_pairs(questionnaire, verdicts, failures, constitution, protocol))
+
+
+def split_labels(
+    found: Labelled, constitution: Constitution, protocol: Protocol, by: Literal["tier", "tag"]
+) -> dict[str, Labelled]:
+    """The labels by each objective alone: per tier, or per tag in a principle's scope."""
+    split = {}
+    for name, members in objectives(constitution, by).items():
+        evidence = found.evidence.of(each.id in members for each in found.evidence.principles)
+        split[name] = found._replace(evidence=evidence, made=aggregate(evidence, constitution, protocol))
+    return split
 
 
 def labels_of(found: Labelled) -> list[Label]:

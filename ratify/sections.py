@@ -240,6 +240,9 @@ class RewardModelSection(OptimiserSection):
     """Share of prompts kept aside to measure accuracy."""
     centering: float = Field(default=0.01, ge=0)
     """Weight of the squared sum of rewards, which keeps them near zero."""
+    objective: str | None = Field(default=None, pattern=r"^(tier|tag)=.+$", exclude_if=_is_unset)
+    """Learn one objective alone, such as `tier=safety`, from the data that `labels.objectives` asks for; None learns
+    the whole label."""
     likelihood: Literal["bradley_terry", "kwise", "plackett_luce", "davidson"] = Field(
         default="bradley_terry", exclude_if=_is_off
     )

@@ -1,7 +1,9 @@
 """Stage `label`: the judge applies the constitution to pairs of candidates, and decided labels become preference data.
 
 Verdicts go into the run's verdict store as they are answered, so that a killed stage pays again only for what was in
-flight. Files: `labels.parquet` (every label, ties and failures too) and `pairs.parquet` (what training reads).
+flight. Files: `labels.parquet` (every label, ties and failures too) and `pairs.parquet` (what training reads); where
+`labels.objectives` asks for it, `objectives-by-tier.parquet` or `objectives-by-tag.parquet` (one soft label per
+objective) and `objectives/tier=NAME/pairs.parquet` (what a reward model for that objective reads).
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from constitutions.hashes import constitution_hash
 from constitutions.schema import Constitution
@@ -16,8 +19,8 @@ from flows.context import RunContext, files_identity
 from flows.stages import generate
 from flows.stages.judging import DECIDED, check_judge, constitution_of, judge_pairs, make_judge
 from flows.stages.stage import Metrics, Stage
-from judges.label_table import verdict_keys, write_label_table
-from judges.labels import Labelled
+from judges.label_table import verdict_keys, write_label_table, write_objectives
+from judges.labels import Labelled, split_labels
 from judges.pairs import draw_pairs
 from judges.preference_table import PairCounts, write_preferences
 from ratify.errors import InputError
@@ -50,7 +53,11 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
     )  # fmt: skip
     constitution = constitution_of(context)
     counts = write_label_files(stage.path, judged.labelled, prompts, constitution)
-    if not counts.pairs:
+    if counts.pairs:
+        for by in config.labels.objectives:
+            split = split_labels(judged.labelled, constitution, config.judge.protocol, by)
+            write_objective_files(stage.path, split, by, prompts, constitution)
+    else:
         raise InputError(
             f"no pair was decided: {counts.ties} ties, {counts.failed} failures, {drawn.identical} pairs of "
             "identical replies; sample more candidates, raise sampling.temperature or lower the constitution's "
@@ -66,6 +73,29 @@ def write_label_files(
     keys = verdict_keys(labelled)
     write_label_table(folder / LABELS, labelled, keys)
     return write_preferences(folder / PAIRS, labelled, prompts, constitution_hash(constitution), keys)
+
+
+def write_objective_files(
+    folder: Path, split: Mapping[str, Labelled], by: str, prompts: Mapping[str, Prompt], constitution: Constitution
+) -> None:
+    """Write the table of soft labels by objective, and each objective's own preference data."""
+    if not split:
+        return
+    write_objectives(folder / objectives_table(by), split)
+    for name, labelled in split.items():
+        path = folder / objective_pairs(f"{by}={name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_preferences(path, labelled, prompts, constitution_hash(constitution))
+
+
+def objectives_table(by: str) -> str:
+    """The file of soft labels per tier or per tag."""
+    return f"objectives-by-{by}.parquet"
+
+
+def objective_pairs(objective: str) -> str:
+    """The preference data of an objective such as `tier=safety`; a tag's special characters are written as in a URL."""
+    return f"objectives/{quote(objective, safe='= ')}/{PAIRS}"
 
 
 def _metrics(counts: PairCounts, labels: int, identical: int) -> Metrics:

@@ -17,12 +17,13 @@ import numpy as np
 from constitutions.hashes import constitution_hash
 from evaluation.flip_report import write_flip_report
 from flows.stages.judging import DECIDED, check_judge
-from flows.stages.label import write_label_files
+from flows.stages.label import objectives_table, write_label_files, write_objective_files
 from flows.stages.relabel import Bench, Held, counts, flatten, strata_of
 from flows.stages.relabel_report import Edited, demo_gold, flip_figures, flip_rate, read_gold, sides
 from judges import flips
-from judges.aggregate import Outcomes, aggregate, objectives
+from judges.aggregate import Outcomes, aggregate
 from judges.label_table import write_objectives
+from judges.labels import split_labels
 from judges.questions import write_questions
 from judges.statistics import LabellingStatistics
 from ratify.errors import InputError
@@ -142,9 +143,13 @@ def _calls(bench: Bench, new: Held, statistics: LabellingStatistics) -> dict[str
 
 
 def _write_labels(bench: Bench, edited: Edited, folder: Path) -> None:
-    constitution, evidence = edited.after.constitution, edited.after.evidence
-    write_label_files(folder, bench.labelled(constitution, evidence, edited.after.made), bench.prompts, constitution)
+    """What the stage would write, and both tables of soft labels by objective whether it would or not."""
+    constitution, asked_for = edited.after.constitution, bench.context.config.labels.objectives
+    found = bench.labelled(constitution, edited.after.evidence, edited.after.made)
+    write_label_files(folder, found, bench.prompts, constitution)
     for by in OBJECTIVES:
-        made = objectives(evidence, constitution, bench.judge.protocol, by)
-        if made:
-            write_objectives(folder / f"objectives-by-{by}.parquet", bench.pairs, made)
+        split = split_labels(found, constitution, bench.judge.protocol, by)
+        if by in asked_for:
+            write_objective_files(folder, split, by, bench.prompts, constitution)
+        elif split:
+            write_objectives(folder / objectives_table(by), split)

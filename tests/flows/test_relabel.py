@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
 import pytest
 
 from flows.stages import relabel_apply
 from flows.stages.relabel import Bench, Held, context_of, hold
-from judges.dataset import read_labels
+from judges.dataset import read_labels, read_pairs
+from ratify.lineage import ROOT
 from tests.judges.fake_server import FakeServer
 
 SIXTEEN = range(16)
+PROMPTS = ROOT / "data/demo/prompts/train.jsonl"
 PAIRS = 12 * 6
 """Twelve prompts with four replies each."""
 
@@ -206,6 +209,33 @@ def test_one_principle_per_pair_by_configuration_and_a_seventeenth_takes_its_sha
         ).out
     )
     assert everything["calls"] > 15 * 2 * pairs
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_a_reward_model_per_objective_has_its_own_preference_data(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    text = constitution_text().replace("id: p3\n", "id: p3\n    tier: high\n    applies_to: {tags: [a/b]}\n")
+    text = text.replace("id: p4\n", "id: p4\n    tier: low\n").replace("id: p5\n", "id: p5\n    tier: low\n")
+    prompts = [json.loads(line) | {"tags": ["a/b"]} for line in PROMPTS.read_text().splitlines()]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(each) + "\n" for each in prompts))
+    more = f"prompts.train={tmp_path / 'prompts.jsonl'}"
+    world = make_world(text, "labels.objectives=['tier', 'tag']", more)
+    folder = world.run / "round-000" / "label"
+    assert {path.parent.name for path in folder.glob("objectives/*/*")} == {"tier=high", "tier=low", "tag=a%2Fb"}
+    table = pq.read_table(folder / "objectives-by-tier.parquet").to_pylist()
+    low = read_pairs(folder / "objectives/tier=low/pairs.parquet")
+    soft = {(row["a_id"], row["b_id"]): row["low"] for row in table}
+    for each in low:
+        straight, turned = (each.chosen_id, each.rejected_id), (each.rejected_id, each.chosen_id)
+        assert each.probability == (soft[straight] if straight in soft else 1 - soft[turned])
+    assert {len(pair.verdict_keys) for pair in low} == {4}
+    _, applied = world.apply(world.edit(("weight: 1.0", "weight: 2.0")))
+    assert (applied / "objectives/tier=low/pairs.parquet").exists()
+    assert pq.read_table(applied / "objectives-by-tier.parquet").to_pylist() == table
+    arguments = [*world.arguments, more, "labels.objectives=['tier', 'tag']", "--no-prefect"]
+    said = world.ratify("train", *arguments, "reward_model.objective=tier=none")
+    assert said.code != 0 and "it has: tag=a/b, tier=high, tier=low" in said.err and said.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("protocol", ["pairwise"], indirect=True)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from constitutions.schema import Constitution
-from judges.aggregate import FAILED, OUTCOME_NAMES, Aggregated, Evidence, aggregate, contributions, objectives, without
+from judges.aggregate import FAILED, OUTCOME_NAMES, Aggregated, Evidence, aggregate, contributions, without
 from judges.columns import Column, read_column, write_column
 from judges.dataset import write_pairs
 from judges.label_table import write_label_table
-from judges.labels import Labelled, label_pairs, labels_of
+from judges.labels import Labelled, label_pairs, labels_of, split_labels
 from judges.preference_table import write_preferences
 from judges.questions import Pair, PairKeys, Questionnaire
 from ratify.types import Failure, Label, Protocol, Verdict
@@ -131,13 +131,12 @@ def test_an_objective_is_the_label_of_its_tier_alone() -> None:
     """p: 2 − 0 = 2 in tier high; q and r: (−1 + 3) / 2 = 1 in tier low."""
     made = constitution("id: p, tier: high", "id: q, tier: low", "id: r, tier: low", "id: s, weight: 5")
     z = np.array([[[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [9.0, 0.0]]])
-    found = objectives(
-        Evidence(made.active, np.ones((1, 4), dtype=bool), z, np.zeros((1, 4), dtype=np.int8)),
-        made,
-        "pointwise",
-        "tier",
-    )
-    assert {name: each.margin.tolist() for name, each in found.items()} == {"high": [2.0], "low": [1.0]}
+    evidence = Evidence(made.active, np.ones((1, 4), dtype=bool), z, np.zeros((1, 4), dtype=np.int8))
+    keys = np.array([[[f"{name}-{side}" for side in "ab"] for name in "pqrs"]], dtype="S64")
+    whole = Labelled([pair()], evidence, keys, aggregate(evidence, made, "pointwise"), {})
+    found = split_labels(whole, made, "pointwise", "tier")
+    assert {name: each.made.margin.tolist() for name, each in found.items()} == {"high": [2.0], "low": [1.0]}
+    assert labels_of(found["low"])[0].verdict_keys == ("q-a", "q-b", "r-a", "r-b")
 
 
 def test_outcome_names_are_those_of_labels() -> None:

@@ -54,6 +54,7 @@ def test_override_wins_over_file_and_is_read_as_toml(minimal: Path) -> None:
         ("judge.base_url=localhost:8000", "judge.base_url: not an http(s) address"),
         ("judge.price.prompt_per_million=1", "'judge.price.completion_per_million' is missing"),
         ("judge.base_url=http://me:hunter2@x/v1", "judge.base_url: must not carry a key"),
+        ("reward_model.objective=tier=safety", "set labels.objectives to include 'tier'"),
         ("store.url=postgresql+psycopg://me:hunter2@x/db", "store.url: must not carry a password"),
     ],
 )
