@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from flows.stages.relabel import Bench
+    from ratify.sections import PriceSection
 
 PANEL = "Edit the constitution"
 Old = Annotated[Path, typer.Argument(metavar="OLD", help="The constitution before the edit.")]
@@ -32,7 +33,12 @@ PerPair = Annotated[
         help="Principles drawn for each pair, 1 as in Constitutional AI; 0 asks all. Without it: as the run does.",
     ),
 ]
-Price = Annotated[float | None, typer.Option(help="Money per million tokens.", min=0)]
+PriceIn = Annotated[
+    float | None, typer.Option(help="Money per million prompt tokens, instead of the run's judge.price.", min=0)
+]
+PriceOut = Annotated[
+    float | None, typer.Option(help="Money per million completion tokens, instead of the run's judge.price.", min=0)
+]
 Gold = Annotated[
     Path | None, typer.Option("--gold", help='JSON lines such as {"a_id": "…", "b_id": "…", "better": "a"}.')
 ]
@@ -50,19 +56,19 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     old: Old, new: New, *, run: MaybeRun = None, sample: Sample = 100, per_pair: PerPair = None,
-    price_in: Price = None, price_out: Price = None, as_json: AsJson = False,
+    price_in: PriceIn = None, price_out: PriceOut = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Show what an edit will cost and, on a sample, how many labels it flips."""
     from flows.stages.relabel import hold
-    from flows.stages.relabel_plan import Prices, difference, make_plan
+    from flows.stages.relabel_plan import difference, make_plan
 
     before, after = hold(old), hold(new)
     if run is None:
         figures = difference(before.constitution, after.constitution)
     else:
-        prices = None if price_in is None and price_out is None else Prices(price_in or 0.0, price_out or 0.0)
         with _bench(run, per_pair) as bench:
-            figures = make_plan(bench, before, after, sample=sample, prices=prices)
+            price = _price(bench.context.config.judge.price, price_in, price_out)
+            figures = make_plan(bench, before, after, sample=sample, price=price)
     print(json.dumps(figures, indent=2, ensure_ascii=False) if as_json else "\n".join(plan_lines(figures)))
 
 
@@ -117,6 +123,17 @@ def _bench(run: str, per_pair: int | None) -> Iterator[Bench]:
         yield bench
 
 
+def _price(price: PriceSection | None, price_in: float | None, price_out: float | None) -> PriceSection | None:
+    """The run's price with what the command line says instead."""
+    from ratify.sections import PriceSection
+
+    given = {"prompt_per_million": price_in, "completion_per_million": price_out}
+    said = {name: value for name, value in given.items() if value is not None}
+    if not said:
+        return price
+    return (price or PriceSection(prompt_per_million=0, completion_per_million=0)).model_copy(update=said)
+
+
 def plan_lines(figures: dict[str, Any]) -> list[str]:
     """A plan as text for a terminal."""
     from evaluation.flip_report import edit_text
@@ -153,7 +170,9 @@ def _cost_lines(figures: dict[str, Any]) -> list[str]:
         f"tokens:    {tokens['prompt']:,} in, {tokens['completion']:,} out",
         f"time:      {figures['minutes']:.1f} min at {speed:,.0f} calls/s ({figures['observed']['source']})",
     ]
-    return lines + ([f"money:     {figures['money']:,.2f}"] if figures["money"] is not None else [])
+    if figures["money"] is not None:
+        lines.append(f"money:     {figures['money']:,.2f} {figures['currency']}")
+    return lines
 
 
 def _rate_line(rate: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from judges.labels import Labelled, label_pairs, labels_of
 from judges.model_judge import ModelJudge
 from judges.questions import Judge, Pair, Question, Questionnaire, write_questions
 from judges.rules_judge import RulesJudge
-from judges.statistics import order_statistics
+from judges.statistics import LabellingStatistics, order_statistics
 from ratify.canonical import digest
 from ratify.client import ChatClient
 from ratify.types import Label, Prompt, Verdict
@@ -94,12 +94,21 @@ def judge_pairs(
     found = label_pairs(
         questionnaire, collection.verdicts, collection.failures, constitution, protocol, decided=coverage.decided
     )
-    metrics = collection.statistics.metrics() | {DECIDED: int(found.evidence.by_checks.sum())}
+    metrics = collection.statistics.metrics() | money_spent(context, collection.statistics)
+    metrics[DECIDED] = int(found.evidence.by_checks.sum())
     if protocol == "pairwise":
         metrics |= order_statistics(questionnaire.keys, collection.verdicts).metrics()
         metrics |= _measured_bias(context, questionnaire, collection)
     named = {key.replace("label/", f"{stage}/", 1): value for key, value in metrics.items()}
     return Judged(found, list(collection.verdicts.values()), named)
+
+
+def money_spent(context: RunContext, statistics: LabellingStatistics) -> dict[str, float]:
+    """What this pass cost by `judge.price`, under a metric key that names the currency; nothing without a price."""
+    price = context.config.judge.price
+    if price is None:
+        return {}
+    return {f"label/money/{price.currency}": price.cost(statistics.prompt_tokens, statistics.completion_tokens)}
 
 
 def _measured_bias(context: RunContext, questionnaire: Questionnaire, collection: Collection) -> dict[str, float]:

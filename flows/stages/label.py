@@ -111,11 +111,13 @@ def _metrics(counts: PairCounts, labels: int, identical: int) -> Metrics:
 
 def _summary(metrics: Metrics) -> str:
     decided = metrics.get(DECIDED, 0)
-    checked = f", {decided:,} views decided by checks" if decided else ""
+    more = [f", {decided:,} views decided by checks"] if decided else []
+    more += [f", {value:,.2f} {key.rpartition('/')[2]}" for key, value in metrics.items() if "/money/" in key]
     return (
         f"{metrics['label/pairs/count']:,} preference pairs from {metrics['label/labels/count']:,} labels "
         f"({metrics['label/ties/count']:,} ties, {metrics['label/failed/count']:,} failed), "
-        f"{metrics['label/calls/count']:,} judge calls, {metrics['label/verdicts/reused']:,} verdicts reused{checked}"
+        f"{metrics['label/calls/count']:,} judge calls, {metrics['label/verdicts/reused']:,} verdicts reused"
+        + "".join(more)
     )
 
 

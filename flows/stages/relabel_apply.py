@@ -16,7 +16,7 @@ import numpy as np
 
 from constitutions.hashes import constitution_hash
 from evaluation.flip_report import write_flip_report
-from flows.stages.judging import DECIDED, check_judge
+from flows.stages.judging import DECIDED, check_judge, money_spent
 from flows.stages.label import objectives_table, write_label_files, write_objective_files
 from flows.stages.relabel import Bench, Held, counts, flatten, strata_of
 from flows.stages.relabel_report import Edited, demo_gold, flip_figures, flip_rate, read_gold, sides
@@ -139,7 +139,7 @@ def _calls(bench: Bench, new: Held, statistics: LabellingStatistics) -> dict[str
     )
     figures = {"label/verdicts/needed": needed, "label/verdicts/reused": needed - statistics.calls,
                DECIDED: int(evidence.by_checks.sum())}  # fmt: skip
-    return statistics.metrics() | figures
+    return statistics.metrics() | money_spent(bench.context, statistics) | figures
 
 
 def _write_labels(bench: Bench, edited: Edited, folder: Path) -> None:

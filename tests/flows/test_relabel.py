@@ -297,6 +297,25 @@ def test_a_plan_without_a_sample_asks_nobody_and_counts_what_apply_asks(world: W
 
 
 @pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_money_comes_from_the_runs_price_and_is_counted(make_world: Callable[..., World]) -> None:
+    """100 prompt tokens and one completion token a call, at 3 and 10 a million: 310 millionths."""
+    price = "judge.price={prompt_per_million = 3, completion_per_million = 10, currency = 'EUR'}"
+    world = make_world(constitution_text(), price)
+    metrics = json.loads((world.run / "round-000/label/manifest.json").read_text())["metrics"]
+    assert metrics["label/money/EUR"] == pytest.approx(310e-6 * 16 * per_principle(world))
+    new = world.edit(("fine in way 5", "kind and plain"))
+    plan = ("plan", str(world.old), str(new), "--run", str(world.run), "--sample", "0")
+    figures = json.loads(world.ratify(*plan, "--json").out)
+    assert figures["money"] == pytest.approx(310e-6 * per_principle(world)) and figures["currency"] == "EUR"
+    dearer = json.loads(world.ratify(*plan, "--price-out", "1000", "--json").out)
+    assert dearer["money"] == pytest.approx(1300e-6 * per_principle(world))
+    assert f"money:     {figures['money']:.2f} EUR" in world.ratify(*plan).out
+    _, folder = world.apply(new)
+    calls = json.loads((folder / "flips.json").read_text())["calls"]
+    assert calls["label/money/EUR"] == pytest.approx(figures["money"])
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
 def test_the_report_names_what_rests_on_old_labels_and_shows_pairs_side_by_side(world: World, tmp_path: Path) -> None:
     new = world.edit(("weight: 1.0", "weight: 40"), ("fine in way 5", "<script>alert(1)</script> fine"))
     rows = [json.dumps({"a_id": a.id, "b_id": b.id, "better": "a"}) for a, b in Bench(context_of(world.run)).pairs]
