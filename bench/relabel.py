@@ -99,7 +99,7 @@ class MadeUp(Bench):
             z = np.stack([lead, -lead], axis=1) + generator.normal(0, 0.7, (count, 2))
             keys = np.frombuffer(generator.bytes(count * 64).hex().encode(), dtype="S64").reshape(count, 2)
             name = column_identity(principle, self.judge, self.identity)
-            write_column(self._file(name), Column(np.ones(count, dtype=bool), z, keys))
+            write_column(self._file(name), Column(np.ones(count, dtype=bool), z, keys, np.zeros(count, dtype=np.int8)))
             self.store.append([_verdict(str(key, "ascii"), principle.id) for key in (keys[0, 0], keys[-1, -1])])
 
 

@@ -21,7 +21,7 @@ COSTS: dict[FieldClass, str] = {
     FieldClass.JUDGE_VISIBLE: "judged again",
     FieldClass.SCOPE: "newly covered pairs are judged, old verdicts are kept",
     FieldClass.AGGREGATION: "no call: labels are computed again",
-    FieldClass.DETERMINISTIC: "no call: checks are run again",
+    FieldClass.DETERMINISTIC: "checks are run again; a judge is asked only where they no longer decide",
     FieldClass.INERT: "nothing",
 }
 """What an edit of each class costs, in words."""
@@ -183,7 +183,7 @@ def _within(was: Principle, now: Principle, new: Constitution, old: Constitution
 
 def _relaxes(field: str, was: Principle, now: Principle, old: Constitution, new: Constitution) -> bool:
     """Whether a change of a hard principle's field makes it hold less, as far as that can be computed."""
-    if field in ("severity", "status"):
+    if field in ("severity", "status") or (field == "checks_decide" and was.checks_decide):
         return True
     if field == "weight":
         return now.weight < was.weight

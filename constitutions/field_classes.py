@@ -23,7 +23,7 @@ class FieldClass(StrEnum):
     AGGREGATION = "aggregation"
     """It decides what verdicts add up to: no call, labels are computed again."""
     DETERMINISTIC = "deterministic"
-    """It is computed without a judge: processor time only."""
+    """It is computed without a judge: processor time only. Where checks no longer decide, a judge is asked."""
     INERT = "inert"
     """It moves no label."""
 

@@ -90,7 +90,10 @@ class Principle(Part):
     """Asks for a revision after the critique. Moves no label."""
     applies_to: Annotated[AppliesTo, FieldClass.SCOPE] = AppliesTo()
     checks: Annotated[tuple[Check, ...], FieldClass.DETERMINISTIC] = ()
-    """What the `rules` judge applies; all of them count alike."""
+    """What every reply that follows the principle meets. Where one of two replies meets them all and the other does
+    not, that decides and no judge is asked. The `rules` judge grades by them; all of them count alike."""
+    checks_decide: Annotated[bool, FieldClass.DETERMINISTIC] = True
+    """`false` for checks that are only hints: then a judge is always asked, and only the `rules` judge applies them."""
     examples: Annotated[tuple[Example, ...], FieldClass.JUDGE_VISIBLE] = ()
     tests: Annotated[tuple[PrincipleTest, ...], FieldClass.INERT] = ()
     meta: Annotated[dict[str, JsonValue], FieldClass.INERT] = Field(default_factory=dict)
@@ -119,7 +122,7 @@ class JudgeDefaults(Part):
 
 
 class Aggregate(Part):
-    """What the verdicts of a pair add up to; `judges/labels.py` has the formulas."""
+    """What the verdicts of a pair add up to; `judges/aggregate.py` has the formulas."""
 
     method: Annotated[Method, FieldClass.AGGREGATION] = "logit_mean"
     hard: Annotated[Literal["veto", "weigh"], FieldClass.AGGREGATION] = "veto"

@@ -58,7 +58,7 @@ AGGREGATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = 
     "probability_mean, clamp [0.1, 0.9]": partial(_probability_mean, 0.1),
     "difference of mean probabilities": lambda a, b: (a.sigmoid() - b.sigmoid()).mean(-1),
 }
-"""How a pair's five principles become one number in favour of the first reply. Named as in `judges/labels.py`."""
+"""How a pair's five principles become one number in favour of the first reply. Named as in `judges/aggregate.py`."""
 
 
 def heldout_replies(

@@ -115,7 +115,7 @@ def render_page(figures: Figures) -> str:
     )
 
 
-PRINCIPLE_HEAD = ["principle", "tier", "weight", "applies to", "decisive for", "moved", "mean shift"]
+PRINCIPLE_HEAD = ["principle", "tier", "weight", "applies to", "by checks", "decisive for", "moved", "mean shift"]
 GROUP_HEAD = ["", "flipped", "tied", "decided", "weakened", "strengthened", "new", "lost", "same"]
 GROUPS = (("By tag", "by_tag"), ("By tier of the principle that moved them", "by_tier"))
 
@@ -128,6 +128,7 @@ def principle_rows(figures: Figures) -> list[list[str]]:
             row["tier"] or "",
             "" if row["weight"] is None else f"{row['weight']:g}",
             f"{row['applies']:,}",
+            f"{row['by_checks']:,}",
             f"{row['decisive']:,}",
             f"{row['moved']:,}",
             f"{row['mean_shift']:.3f}",

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from xml.etree import ElementTree
 
+import numpy as np
 from pydantic import ValidationError
 
 from constitutions.hashes import principle_hash
 from constitutions.schema import AppliesTo, Constitution, Principle, PrincipleTest
+from judges.aggregate import OUTCOME_NAMES, decide, sigmoid, views
 from judges.labelling import collect_verdicts
-from judges.labels import decide, sigmoid, view
 from judges.questions import Judge, PairKeys, Question, write_questions
 from ratify.canonical import digest
 from ratify.errors import InputError
@@ -161,13 +162,14 @@ def _result(trial: Trial, record: TrialRecord | None, constitution: Constitution
         return TrialResult(trial, "abstained", None, "the judge has nothing to say about this principle")
     if record.a is None or record.b is None:
         return TrialResult(trial, "unanswered", None, f"the judge gave no answer: {record.failure or 'missing'}")
-    log_odds = view(trial.principle, record.a, record.b, constitution.aggregate, record.protocol).log_odds
+    log_odds = float(views(np.array([record.a, record.b]), constitution, record.protocol))
     p = sigmoid(log_odds)
-    orders = [decide(record.a, constitution), decide(-record.b, constitution)]
+    sides = decide(np.array([log_odds, record.a, -record.b]), constitution).tolist()
+    outcome, *orders = (OUTCOME_NAMES[side] for side in sides)
     if record.protocol == "pairwise" and set(orders) == {"a", "b"}:
         shown = f"P(a) is {sigmoid(record.a):.2f} with a shown first and {sigmoid(-record.b):.2f} with b shown first"
         return TrialResult(trial, "order-unstable", p, shown)
-    outcome, test = decide(log_odds, constitution), trial.test
+    test = trial.test
     of_expected = {"a": p, "b": 1 - p}.get(test.expect, math.inf)
     met = outcome == test.expect and of_expected >= test.min_p
     wanted = test.expect if test.expect == "tie" else f"{test.expect} with p at least {test.min_p:g}"

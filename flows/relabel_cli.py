@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from flows.stages.relabel import Bench
+    from ratify.sections import PriceSection
 
 PANEL = "Edit the constitution"
 Old = Annotated[Path, typer.Argument(metavar="OLD", help="The constitution before the edit.")]
@@ -25,10 +26,19 @@ MaybeRun = Annotated[
 ]
 Sample = Annotated[int, typer.Option("--sample", min=0, help="Pairs to judge for the flip rate; 0 costs nothing.")]
 PerPair = Annotated[
-    int,
-    typer.Option("--per-pair", min=0, help="Principles drawn for each pair, 1 as in Constitutional AI; 0 asks all."),
+    int | None,
+    typer.Option(
+        "--per-pair",
+        min=0,
+        help="Principles drawn for each pair, 1 as in Constitutional AI; 0 asks all. Without it: as the run does.",
+    ),
 ]
-Price = Annotated[float | None, typer.Option(help="Money per million tokens.", min=0)]
+PriceIn = Annotated[
+    float | None, typer.Option(help="Money per million prompt tokens, instead of the run's judge.price.", min=0)
+]
+PriceOut = Annotated[
+    float | None, typer.Option(help="Money per million completion tokens, instead of the run's judge.price.", min=0)
+]
 Gold = Annotated[
     Path | None, typer.Option("--gold", help='JSON lines such as {"a_id": "…", "b_id": "…", "better": "a"}.')
 ]
@@ -45,24 +55,24 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
-    old: Old, new: New, *, run: MaybeRun = None, sample: Sample = 100, per_pair: PerPair = 0,
-    price_in: Price = None, price_out: Price = None, as_json: AsJson = False,
+    old: Old, new: New, *, run: MaybeRun = None, sample: Sample = 100, per_pair: PerPair = None,
+    price_in: PriceIn = None, price_out: PriceOut = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Show what an edit will cost and, on a sample, how many labels it flips."""
     from flows.stages.relabel import hold
-    from flows.stages.relabel_plan import Prices, difference, make_plan
+    from flows.stages.relabel_plan import difference, make_plan
 
     before, after = hold(old), hold(new)
     if run is None:
         figures = difference(before.constitution, after.constitution)
     else:
-        prices = None if price_in is None and price_out is None else Prices(price_in or 0.0, price_out or 0.0)
         with _bench(run, per_pair) as bench:
-            figures = make_plan(bench, before, after, sample=sample, prices=prices)
+            price = _price(bench.context.config.judge.price, price_in, price_out)
+            figures = make_plan(bench, before, after, sample=sample, price=price)
     print(json.dumps(figures, indent=2, ensure_ascii=False) if as_json else "\n".join(plan_lines(figures)))
 
 
-def apply(old: Old, new: New, *, run: Run, per_pair: PerPair = 0, gold: Gold = None, noise: Noise = 0) -> None:
+def apply(old: Old, new: New, *, run: Run, per_pair: PerPair = None, gold: Gold = None, noise: Noise = 0) -> None:
     """Judge what is missing and write the new labels and the flip report; go on where it was stopped."""
     from evaluation.flip_report import conclusion, warnings
     from flows.stages.relabel import hold
@@ -80,7 +90,14 @@ def apply(old: Old, new: New, *, run: Run, per_pair: PerPair = 0, gold: Gold = N
 
 
 def what_if(
-    old: Old, new: New, *, run: Run, per_pair: PerPair = 0, gold: Gold = None, out: Out = None, as_json: AsJson = False
+    old: Old,
+    new: New,
+    *,
+    run: Run,
+    per_pair: PerPair = None,
+    gold: Gold = None,
+    out: Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show what an edit of weights, tiers or thresholds would do; asks no judge and changes nothing."""
     from evaluation.flip_report import render_markdown, write_flip_report
@@ -96,7 +113,7 @@ def what_if(
 
 
 @contextmanager
-def _bench(run: str, per_pair: int) -> Iterator[Bench]:
+def _bench(run: str, per_pair: int | None) -> Iterator[Bench]:
     """A run's pairs, with the run locked."""
     from flows.cli import run_folder
     from flows.stages.relabel import Bench, context_of
@@ -104,6 +121,17 @@ def _bench(run: str, per_pair: int) -> Iterator[Bench]:
     context = context_of(run_folder(run))
     with context.run.lock(), Bench(context, per_pair) as bench:
         yield bench
+
+
+def _price(price: PriceSection | None, price_in: float | None, price_out: float | None) -> PriceSection | None:
+    """The run's price with what the command line says instead."""
+    from ratify.sections import PriceSection
+
+    given = {"prompt_per_million": price_in, "completion_per_million": price_out}
+    said = {name: value for name, value in given.items() if value is not None}
+    if not said:
+        return price
+    return (price or PriceSection(prompt_per_million=0, completion_per_million=0)).model_copy(update=said)
 
 
 def plan_lines(figures: dict[str, Any]) -> list[str]:
@@ -120,6 +148,10 @@ def plan_lines(figures: dict[str, Any]) -> list[str]:
     lines += ["", f"run {figures['run']}: {figures['pairs']:,} pairs"]
     lines.append(f"calls:     {figures['calls']:,}" + _sampled(figures))
     lines += [f"  {name}: {calls:,}" for name, calls in figures["calls_by_principle"].items()]
+    decided = figures["decided_by_checks"]
+    if decided:
+        which = ", ".join(f"{name} {count:,}" for name, count in decided.items())
+        lines.append(f"checks:    decide {sum(decided.values()):,} views without a call ({which})")
     return [*lines, *_cost_lines(figures), _rate_line(figures["flip_rate"])]
 
 
@@ -138,7 +170,9 @@ def _cost_lines(figures: dict[str, Any]) -> list[str]:
         f"tokens:    {tokens['prompt']:,} in, {tokens['completion']:,} out",
         f"time:      {figures['minutes']:.1f} min at {speed:,.0f} calls/s ({figures['observed']['source']})",
     ]
-    return lines + ([f"money:     {figures['money']:,.2f}"] if figures["money"] is not None else [])
+    if figures["money"] is not None:
+        lines.append(f"money:     {figures['money']:,.2f} {figures['currency']}")
+    return lines
 
 
 def _rate_line(rate: dict[str, Any]) -> str:

@@ -1,10 +1,32 @@
-"""Labels over arrays: what `labels.py` computes pair by pair, for all pairs at once, equal to the last bit.
+"""What the verdicts about pairs add up to: a pure function of log-odds and constitution, over all pairs at once.
 
-`labels.py` has the formulas and stays the readable oracle. Evidence is a pairs × principles × 2 array of log-odds, as
-the judge gave them; clamp, weights, tiers, vetoes, `min_margin` and `tie_band` are applied here, so that an edit of any
-of them needs no verdict. Sums go through `math.fsum` and logistic functions through `math.exp`, row by row: numpy's own
-differ in the last bit, and labels must not. Left out: reading verdicts (`columns.py`) and writing labels
-(`label_table.py`).
+For a pair (a, b) and a principle i, z is a verdict's log-odds, first clamped to `aggregate.clamp` (two probabilities):
+
+    pointwise   l_i = z_i(a) − z_i(b)               how much likelier a is to meet the principle
+    pairwise    l_i = (z_i(a, b) − z_i(b, a)) / 2   mean of both orders, which cancels a constant position bias
+
+`clamp` keeps one certain verdict from outvoting all others, and makes clear verdicts count about alike, as votes do.
+Over the weighed principles that apply (weight w_i > 0, severity not `info`), the margin M in favour of a is
+
+    logit_mean         M = Σ w_i l_i / Σ w_i             a logarithmic opinion pool (Genest & Zidek 1986): as sure as a
+                                                         typical principle, however many there are
+    logit_sum          M = Σ w_i l_i                     Bayes' rule for independent evidence: surer with each principle
+    probability_mean   M = logit(Σ w_i σ(l_i) / Σ w_i)   a linear opinion pool (Stone 1961): a vote of probabilities
+
+`logit_mean` is the default because the principles of a constitution overlap: a sum would count what they share several
+times, and each new principle would sharpen every label. P(a is better) = σ(M). A label is a tie when |M| <
+`min_margin` or |P − ½| < `tie_band`; it *failed*, with no number at all, when a weighed principle's verdict is missing
+or when none applies.
+
+A `hard` principle vetoes (unless `hard: weigh`) when |l_i| ≥ `veto_margin` and, pointwise, the losing reply rather
+breaks it (z < 0) while the other rather meets it (z ≥ 0). Then the margin is taken over the vetoing principles of the
+highest tier alone, by the same method; where these disagree, their weights decide.
+
+Evidence is a pairs × principles × 2 array of log-odds as the judge gave them; clamp, weights, tiers, vetoes,
+`min_margin` and `tie_band` are applied here, so that an edit of any of them needs no verdict. Sums go through
+`math.fsum` and logistic functions through `math.exp`, row by row: numpy's own differ in the last bit, and labels must
+not; `tests/judges/slow_labels.py` computes the same pair by pair. Left out: reading verdicts (`columns.py`), records
+(`labels.py`) and files (`label_table.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +39,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constitutions.schema import Constitution, Principle
-from judges.labels import logit, sigmoid
 from ratify.types import Protocol
 
 Floats = NDArray[np.float64]
@@ -25,6 +46,8 @@ Bools = NDArray[np.bool_]
 Outcomes = NDArray[np.int8]
 A, TIE, B, FAILED = 1, 0, -1, 2
 """Outcomes as numbers."""
+_FARTHEST = 1e-12
+"""Probabilities nearer to 0 or 1 than this are taken as this, so that a logit stays finite."""
 _LAST_BITS = 1e-7
 """Far more than numpy's sums and `math.fsum` can differ."""
 OUTCOME_NAMES: dict[int, Literal["a", "b", "tie", "failed"]] = {A: "a", TIE: "tie", B: "b", FAILED: "failed"}
@@ -35,17 +58,25 @@ class Evidence(NamedTuple):
 
     principles: tuple[Principle, ...]
     asked: Bools
-    """(N, P): the principle is for this pair, and the judge has something to say about it."""
+    """(N, P): the principle speaks about this pair."""
     z: Floats
     """(N, P, 2): log-odds about a and b (pointwise), or with a and with b shown first (pairwise); NaN is missing."""
+    decided: Outcomes
+    """(N, P): 1 or −1 where checks decided, so that nobody was asked; `z` holds what that is worth."""
 
     def rows(self, which: Bools | NDArray[np.intp]) -> Evidence:
         """The same about some of the pairs."""
-        return Evidence(self.principles, self.asked[which], self.z[which])
+        return Evidence(self.principles, self.asked[which], self.z[which], self.decided[which])
 
     def of(self, kept: Iterable[bool]) -> Evidence:
         """The same with only some principles asked."""
-        return Evidence(self.principles, self.asked & np.array(list(kept), dtype=np.bool_), self.z)
+        return self._replace(asked=self.asked & np.array(list(kept), dtype=np.bool_))
+
+    @property
+    def by_checks(self) -> Bools:
+        """(N, P): the views that come from checks."""
+        found: Bools = self.asked & (self.decided != 0)
+        return found
 
 
 class Aggregated(NamedTuple):
@@ -74,8 +105,7 @@ def aggregate(evidence: Evidence, constitution: Constitution, protocol: Protocol
     """Every pair's label under a constitution; the principles' weights and tiers are those of `evidence`."""
     z = _clamped(evidence.z, constitution)
     seen = evidence.asked & ~np.isnan(z).any(axis=2)
-    difference = z[..., 0] - z[..., 1]
-    log_odds = np.where(seen, difference if protocol == "pointwise" else difference / 2, np.nan)
+    log_odds = np.where(seen, _leads(z, protocol), np.nan)
     decides = np.array([principle.decides for principle in evidence.principles], dtype=np.bool_)
     weighed = seen & decides
     lost = evidence.asked & ~seen & decides
@@ -86,6 +116,16 @@ def aggregate(evidence: Evidence, constitution: Constitution, protocol: Protocol
     probability = np.array([sigmoid(value) for value in margin.tolist()], dtype=np.float64)
     outcome = _decide(margin, probability, constitution)
     return Aggregated(evidence.principles, log_odds, counted, vetoing, margin, probability, outcome)
+
+
+def views(z: Floats, constitution: Constitution, protocol: Protocol) -> Floats:
+    """(…,): log-odds in favour of a from two verdicts (…, 2), clamped."""
+    return _leads(_clamped(z, constitution), protocol)
+
+
+def decide(margin: Floats, constitution: Constitution) -> Outcomes:
+    """(N,): which reply the margins prefer, or a tie."""
+    return _decide(margin, _sigmoid(margin), constitution)
 
 
 def pool(log_odds: Floats, counted: Bools, principles: tuple[Principle, ...], constitution: Constitution) -> Floats:
@@ -133,7 +173,7 @@ def without(
     outcome[closed] = _decide(margin, 1 / (1 + np.exp(-margin)), constitution)
     unsure = closed[_near_an_edge(margin, constitution)]
     margin = pool(made.log_odds[unsure], counted[unsure], made.principles, constitution)
-    outcome[unsure] = _decide(margin, _sigmoid(margin), constitution)
+    outcome[unsure] = decide(margin, constitution)
     if again.any():
         outcome[again] = aggregate(evidence.rows(again).of(kept), constitution, protocol).outcome
     return outcome
@@ -161,19 +201,30 @@ def _near_an_edge(margin: Floats, constitution: Constitution) -> Bools:
     return np.asarray(np.any(near, axis=0))
 
 
-def objectives(
-    evidence: Evidence, constitution: Constitution, protocol: Protocol, by: Literal["tier", "tag"]
-) -> dict[str, Aggregated]:
-    """One soft label per tier, or per tag in a principle's scope: what a reward model per objective is trained on."""
+def objectives(constitution: Constitution, by: Literal["tier", "tag"]) -> dict[str, frozenset[str]]:
+    """The principles of each tier, or of each tag in a scope: what a reward model per objective is about."""
     groups: dict[str, set[str]] = {}
-    for principle in evidence.principles:
+    for principle in constitution.active:
         for name in [principle.tier] if by == "tier" else principle.applies_to.tags:
             if name is not None and principle.decides:
                 groups.setdefault(name, set()).add(principle.id)
-    return {
-        name: aggregate(evidence.of(each.id in members for each in evidence.principles), constitution, protocol)
-        for name, members in groups.items()
-    }
+    return {name: frozenset(members) for name, members in groups.items()}
+
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + exp(−x)), without overflow."""
+    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
+
+
+def logit(probability: float) -> float:
+    """log(p / (1 − p)), finite for every p."""
+    kept = min(max(probability, _FARTHEST), 1.0 - _FARTHEST)
+    return math.log(kept / (1.0 - kept))
+
+
+def _leads(z: Floats, protocol: Protocol) -> Floats:
+    difference = z[..., 0] - z[..., 1]
+    return np.asarray(difference if protocol == "pointwise" else difference / 2)
 
 
 def _clamped(z: Floats, constitution: Constitution) -> Floats:

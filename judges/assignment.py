@@ -1,5 +1,7 @@
 """Which principles speak about which pair: all of them, an ensemble of n, or one at random as in Constitutional AI
-(Bai et al. 2022, arXiv 2212.08073, §4.1).
+(Bai et al. 2022, arXiv 2212.08073, §4.1); and about which of these pairs a judge has to be asked.
+
+First comes the scope, then the draw among the principles in scope, then the checks of those drawn.
 
 The draw is weighted rendezvous hashing (Schindelhauer and Schomaker 2005): every principle i gets the score
 −wᵢ / ln u with u in (0, 1) hashed from the pair and the principle's id, and the n highest scores are taken. One draw is
@@ -12,13 +14,44 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from constitutions.schema import Principle
-from judges.aggregate import Bools
-from judges.questions import Pair
+from judges.aggregate import Bools, Outcomes
+from judges.checked import decided_by_checks, precede
+from judges.questions import Judge, Pair, in_scope
+from ratify.types import Prompt
+
+
+class Coverage(NamedTuple):
+    """Who speaks about N pairs, of P principles."""
+
+    asked: Bools
+    """(N, P): the principle speaks about the pair."""
+    decided: Outcomes
+    """(N, P): 1 or −1 where its checks have decided for a or for b, else 0."""
+
+    @property
+    def open(self) -> Bools:
+        """(N, P): a judge has to say."""
+        left: Bools = self.asked & (self.decided == 0)
+        return left
+
+
+def cover(
+    prompts: Mapping[str, Prompt], pairs: Sequence[Pair], principles: Sequence[Principle], judge: Judge,
+    per_pair: int = 0,
+) -> Coverage:  # fmt: skip
+    """Who speaks about which pair; `prompts` is by id, `per_pair` 0 draws nobody and asks all."""
+    asked = assigned(pairs, principles, in_scope(prompts, pairs, principles, judge), per_pair)
+    decided = np.zeros(asked.shape, dtype=np.int8)
+    for index, principle in enumerate(principles):
+        if precede(principle, judge):
+            decided[:, index] = decided_by_checks(pairs, principle, asked[:, index])
+    return Coverage(asked, decided)
 
 
 def assigned(pairs: Sequence[Pair], principles: Sequence[Principle], asked: Bools, per_pair: int) -> Bools:

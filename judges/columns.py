@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from constitutions.field_classes import FieldClass
 from constitutions.hashes import fields_of
 from constitutions.schema import Principle
-from judges.aggregate import Bools, Floats
+from judges.aggregate import Bools, Floats, Outcomes
+from judges.checked import certain, precede
 from judges.questions import Judge, Pair, Questionnaire
+from judges.rules_judge import CERTAINTY
 from ratify.canonical import JsonValue, digest
 from ratify.files import replacing
-from ratify.types import Failure, Prompt, Verdict
+from ratify.types import Prompt, Protocol, Verdict
 
 Keys = NDArray[np.bytes_]
 KEY = "S64"
@@ -38,7 +40,9 @@ class Column(NamedTuple):
     z: Floats
     """(N, 2): NaN where the verdict is missing."""
     keys: Keys
-    """(N, 2): empty where it is not asked."""
+    """(N, 2): empty where nobody is asked."""
+    decided: Outcomes
+    """(N,): 1 or −1 where its checks decide, else 0."""
 
     @property
     def lacks(self) -> Bools:
@@ -55,53 +59,55 @@ def pairs_identity(prompts: Mapping[str, Prompt], pairs: Sequence[Pair]) -> str:
 
 def column_identity(principle: Principle, judge: Judge, pairs: str) -> str:
     """Hash of everything that a column depends on; `pairs` is their identity."""
-    seen = fields_of(principle, _SEEN)
+    seen = fields_of(principle, _SEEN) | {"certainty": CERTAINTY if precede(principle, judge) else None}
     return digest({"judge": judge.fingerprint, "coverage": judge.min_coverage, "principle": seen, "pairs": pairs})
 
 
-def build_column(
+def build_columns(
     sheet: Questionnaire,
-    principle: Principle,
+    principles: Sequence[Principle],
     verdicts: Mapping[str, Verdict],
-    judge: Judge,
-    failures: dict[str, Failure],
+    protocol: Protocol,
+    decided: Outcomes | None = None,
+) -> list[Column]:
+    """One column per principle from the verdicts by key; a failed one is a missing one.
+
+    `decided` (N, P) says what checks decided, so that the questionnaire does not ask about it; None is nothing.
+    """
+    logits = {key: verdict.logit for key, verdict in verdicts.items() if verdict.logit is not None}
+    if decided is None:
+        decided = np.zeros((len(sheet.pairs), len(principles)), dtype=np.int8)
+    return [
+        _build(sheet, principle.id, logits, decided[:, index], protocol) for index, principle in enumerate(principles)
+    ]
+
+
+def _build(
+    sheet: Questionnaire, principle: str, logits: Mapping[str, float], decided: Outcomes, protocol: Protocol
 ) -> Column:
-    """The column of the one principle in a questionnaire; verdicts below the judge's coverage go into `failures`."""
-    count = len(sheet.pairs)
-    asked = np.zeros(count, dtype=np.bool_)
-    z = np.full((count, 2), np.nan)
-    keys = np.zeros((count, 2), dtype=KEY)
-    logits = _logits(verdicts, judge.min_coverage, failures)
+    asked: Bools = decided != 0
+    z = certain(decided, protocol)
+    keys = np.zeros((len(sheet.pairs), 2), dtype=KEY)
     for row, of_pair in enumerate(sheet.keys):
-        both = of_pair.get(principle.id)
+        both = of_pair.get(principle)
         if both is not None:
             asked[row] = True
             keys[row] = both
             z[row] = [logits.get(key, np.nan) for key in both]
-    return Column(asked, z, keys)
-
-
-def _logits(verdicts: Mapping[str, Verdict], min_coverage: float, failures: dict[str, Failure]) -> dict[str, float]:
-    found = {}
-    for key, verdict in verdicts.items():
-        if verdict.coverage is not None and verdict.coverage < min_coverage:
-            failures[key] = Failure.LOW_COVERAGE
-        elif verdict.logit is not None:
-            found[key] = verdict.logit
-    return found
+    return Column(asked, z, keys, decided)
 
 
 def write_column(path: Path, column: Column) -> None:
     """Keep a column whole or not at all."""
     with replacing(path) as temporary, temporary.open("wb") as handle:
-        np.savez(handle, asked=column.asked, z=column.z, keys=_packed(column.keys))
+        np.savez(handle, asked=column.asked, z=column.z, keys=_packed(column.keys), decided=column.decided)
 
 
 def read_column(path: Path) -> Column | None:
     """A kept column; None when there is none that can be read."""
     try:
         with np.load(path, allow_pickle=False) as held:
-            return Column(held["asked"], held["z"], _unpacked(held["keys"]))
+            return Column(held["asked"], held["z"], _unpacked(held["keys"]), held["decided"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 

@@ -3,7 +3,7 @@ fail.
 
 One event loop, as many workers as the endpoint takes requests, no batch barrier. A worker takes its next question
 once its last answer is on disk, so `kill -9` loses no verdict and pays again for what was in flight. What the
-verdicts add up to is computed in `labels.py`. Left out: several endpoints, adaptive concurrency, money.
+verdicts add up to is computed in `aggregate.py`. Left out: several endpoints, adaptive concurrency, money.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ For each principle and shown order, over the judges that answered (weight v_j, l
     vote         z = ln((for + ½) / (against + ½))         each judge one vote (times its weight, scaled to mean 1),
                                                            half a vote added on both sides; a z_j of 0 is split
 
-and the labels are those of `labels.py`, as if one judge had said z. Panels of several model families agree better with
-people than one large judge (Verga et al. 2024, arXiv 2404.18796). A verdict that too few judges gave, by weight, is a
-failure with the reason of the first that failed; an absent judge never counts as a tie.
+and the labels are those of `aggregate.py`, as if one judge had said z. Panels of several model families agree better
+with people than one large judge (Verga et al. 2024, arXiv 2404.18796). A verdict that too few judges gave, by weight,
+is a failure with the reason of the first that failed; an absent judge never counts as a tie.
 
 Left out: asking the judges (each has its own questionnaire and its own verdicts), and learning the weights; gold or
 `dawid_skene.py` say how good each judge is.

@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from constitutions.schema import Principle
 from ratify import types
 from ratify.types import Comparison, Completion, Failure, Prompt, Verdict
@@ -96,23 +99,41 @@ class Questionnaire(NamedTuple):
     """By key: what is asked twice is here once."""
     pairs: list[Pair]
     keys: list[dict[str, PairKeys]]
-    """For each pair, by principle id; principles that do not apply or abstain are not there."""
+    """For each pair, by principle id; principles that the judge is not asked about are not there."""
+
+
+def in_scope(
+    prompts: Mapping[str, Prompt], pairs: Sequence[Pair], principles: Sequence[Principle], judge: Judge
+) -> NDArray[np.bool_]:
+    """(N, P): the principle is for the pair's prompt, and the judge does not abstain; `prompts` is by id."""
+    spoken = [not judge.abstains(principle) for principle in principles]
+    scopes: dict[str, list[bool]] = {}
+    for a, _ in pairs:
+        if a.prompt_id not in scopes:
+            covers = (principle.applies_to.covers(prompts[a.prompt_id]) for principle in principles)
+            scopes[a.prompt_id] = [speaks and covered for speaks, covered in zip(spoken, covers, strict=True)]
+    rows = [scopes[a.prompt_id] for a, _ in pairs]
+    return np.array(rows, dtype=np.bool_).reshape(len(pairs), len(principles))
 
 
 def write_questions(
-    prompts: Mapping[str, Prompt], pairs: Sequence[Pair], principles: Sequence[Principle], judge: Judge
+    prompts: Mapping[str, Prompt],
+    pairs: Sequence[Pair],
+    principles: Sequence[Principle],
+    judge: Judge,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> Questionnaire:
-    """Work out which verdicts the pairs need; `prompts` is by id."""
-    scopes: dict[str, list[Principle]] = {}
+    """Work out which verdicts the pairs need; `prompts` is by id, `wanted` (N, P) leaves questions out.
+
+    Without `wanted`, every principle in scope is asked about.
+    """
     questions: dict[str, Question] = {}
     keys: list[dict[str, PairKeys]] = []
     writer = _Writer(judge)
-    spoken = [principle for principle in principles if not judge.abstains(principle)]
-    for a, b in pairs:
-        prompt = prompts[a.prompt_id]
-        if prompt.id not in scopes:
-            scopes[prompt.id] = [principle for principle in spoken if principle.applies_to.covers(prompt)]
-        asked = list(writer.ask(prompt, a, b, scopes[prompt.id]))
+    rows = in_scope(prompts, pairs, principles, judge) if wanted is None else wanted
+    for (a, b), row in zip(pairs, rows, strict=True):
+        spoken = [principles[index] for index in np.flatnonzero(row).tolist()]
+        asked = list(writer.ask(prompts[a.prompt_id], a, b, spoken))
         questions |= {question.key: question for question in asked if question.key not in questions}
         keys.append(_by_principle(asked))
     return Questionnaire(questions, list(pairs), keys)
@@ -132,23 +153,24 @@ class _Writer:
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
-        self._about: dict[str, list[Question]] = {}
+        self._about: dict[tuple[str, str], Question] = {}
 
     def ask(self, prompt: Prompt, a: Completion, b: Completion, principles: Sequence[Principle]) -> Iterator[Question]:
         if self._judge.protocol == "pointwise":
             for completion in (a, b):
-                if completion.id not in self._about:
-                    self._about[completion.id] = self._questions(prompt, completion, None, principles)
-                yield from self._about[completion.id]
+                for principle in principles:
+                    yield self._once(prompt, completion, principle)
         else:
             shown = Comparison(prompt=prompt, first=a, second=b)
             for order in (shown, shown.swap()):
-                yield from self._questions(prompt, order.first, order.second, principles)
+                for principle in principles:
+                    yield self._question(prompt, order.first, order.second, principle)
 
-    def _questions(
-        self, prompt: Prompt, first: Completion, second: Completion | None, principles: Sequence[Principle]
-    ) -> list[Question]:
-        return [
-            Question(self._judge.key(principle, prompt, first, second), principle, prompt, first, second)
-            for principle in principles
-        ]
+    def _once(self, prompt: Prompt, completion: Completion, principle: Principle) -> Question:
+        name = completion.id, principle.id
+        if name not in self._about:
+            self._about[name] = self._question(prompt, completion, None, principle)
+        return self._about[name]
+
+    def _question(self, prompt: Prompt, first: Completion, second: Completion | None, principle: Principle) -> Question:
+        return Question(self._judge.key(principle, prompt, first, second), principle, prompt, first, second)

@@ -7,8 +7,6 @@ constitution without a model, to test the pipeline, and to label what is a matte
 
 from __future__ import annotations
 
-from constitutions.field_classes import FieldClass
-from constitutions.hashes import fields_of
 from constitutions.schema import Principle
 from judges.questions import Question
 from ratify.canonical import JsonValue, digest
@@ -43,7 +41,7 @@ class RulesJudge:
     def key(self, principle: Principle, _prompt: Prompt, first: Completion, second: Completion | None) -> str:
         """SHA-256 of the judge, the checks and the replies; checks do not look at the prompt."""
         seen = {"first": first.text, "second": second.text if second else None}
-        checks = fields_of(principle, {FieldClass.DETERMINISTIC})
+        checks = {"checks": principle.model_dump(mode="json", include={"checks"})["checks"]}
         return digest({"judge": self.fingerprint, "checks": checks, **seen})
 
     async def answer(self, question: Question) -> Verdict:

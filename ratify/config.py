@@ -57,6 +57,16 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _objective_is_written(self) -> Config:
+        objective = self.reward_model.objective
+        if objective and objective.partition("=")[0] not in self.labels.objectives:
+            raise ValueError(
+                f"reward_model.objective is {objective!r}, and the stage `label` writes no such data; set "
+                f"labels.objectives to include {objective.partition('=')[0]!r}"
+            )
+        return self
+
     @property
     def run_dir(self) -> Path:
         """The folder of this run."""

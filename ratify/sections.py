@@ -19,6 +19,16 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _is_unset(value: object) -> bool:
+    """True for what a dump leaves out: settings that nobody set, so that they move no fingerprint."""
+    return value is None
+
+
+def _is_off(value: object) -> bool:
+    """Likewise for settings whose default is not None; a knob's own 0 says something and stays."""
+    return value in (False, 0.0, "bradley_terry", ())
+
+
 class RunSection(Section):
     """Where the run lives and what makes it repeatable."""
 
@@ -130,6 +140,25 @@ class SamplingSection(Section):
     """Prompts per shard: the grain at which a killed run resumes."""
 
 
+class PriceSection(Section):
+    """What a judge's calls cost. Prices belong to the bill, not to the answers: no fingerprint depends on them."""
+
+    prompt_per_million: float = Field(ge=0, allow_inf_nan=False)
+    """Money for a million prompt tokens."""
+    completion_per_million: float = Field(ge=0, allow_inf_nan=False)
+    """Money for a million completion tokens."""
+    cached_prompt_per_million: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Money for a million prompt tokens that the server took from its cache; None means the full price."""
+    currency: str = Field(default="USD", min_length=1, max_length=8)
+    """What the money is called, as it is shown."""
+
+    def cost(self, prompt_tokens: float, completion_tokens: float, cached_prompt_tokens: float = 0.0) -> float:
+        """Money for so many tokens; the cached ones are part of the prompt's."""
+        cached = self.prompt_per_million if self.cached_prompt_per_million is None else self.cached_prompt_per_million
+        full = (prompt_tokens - cached_prompt_tokens) * self.prompt_per_million
+        return (full + cached_prompt_tokens * cached + completion_tokens * self.completion_per_million) / 1e6
+
+
 class JudgeSection(EndpointSection):
     """Who applies the constitution: a model behind an endpoint, or the deterministic `rules` judge."""
 
@@ -151,6 +180,8 @@ class JudgeSection(EndpointSection):
     """Folder with your own `pointwise.txt` / `pairwise.txt`; None uses the ones in judges/prompts."""
     cache_salt: str = ""
     """Change it to have everything judged afresh."""
+    price: PriceSection | None = None
+    """What the judge's tokens cost; None counts tokens and no money."""
 
     @model_validator(mode="after")
     def _needs_model(self) -> JudgeSection:
@@ -164,6 +195,12 @@ class LabelSection(Section):
 
     pairs_per_prompt: int | None = Field(default=None, gt=0)
     """Compare this many pairs per prompt, drawn by seed; None compares all K·(K-1)/2."""
+    principles_per_pair: int | None = Field(default=None, gt=0, exclude_if=_is_unset)
+    """Ask this many principles about each pair, drawn by weight: 1 as in the Constitutional AI paper, more for an
+    ensemble; None asks all that apply."""
+    objectives: tuple[Literal["tier", "tag"], ...] = Field(default=(), exclude_if=_is_off)
+    """`tier`, `tag` or both: also write one soft label, and preference data of its own, per tier or per tag in a
+    principle's scope, so that a reward model per objective can be trained."""
 
 
 class OptimiserSection(Section):
@@ -193,16 +230,6 @@ class OptimiserSection(Section):
     """CPU only: torch threads; None leaves it to torch."""
 
 
-def _is_unset(value: object) -> bool:
-    """True for what a dump leaves out: settings that nobody set, so that they move no fingerprint."""
-    return value is None
-
-
-def _is_off(value: object) -> bool:
-    """Likewise for settings whose default is not None; a knob's own 0 says something and stays."""
-    return value in (False, 0.0, "bradley_terry")
-
-
 class RewardModelSection(OptimiserSection):
     """Reward model on the soft labels."""
 
@@ -213,6 +240,9 @@ class RewardModelSection(OptimiserSection):
     """Share of prompts kept aside to measure accuracy."""
     centering: float = Field(default=0.01, ge=0)
     """Weight of the squared sum of rewards, which keeps them near zero."""
+    objective: str | None = Field(default=None, pattern=r"^(tier|tag)=.+$", exclude_if=_is_unset)
+    """Learn one objective alone, such as `tier=safety`, from the data that `labels.objectives` asks for; None learns
+    the whole label."""
     likelihood: Literal["bradley_terry", "kwise", "plackett_luce", "davidson"] = Field(
         default="bradley_terry", exclude_if=_is_off
     )

@@ -117,6 +117,8 @@ class Label(Record):
     """Each principle's log-odds in favour of a."""
     verdict_keys: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
+    by_checks: tuple[str, ...] = ()
+    """Principles whose checks decided, so that no judge was asked about them."""
 
 
 class PreferencePair(Record):

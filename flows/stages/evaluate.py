@@ -26,7 +26,7 @@ from flows.stages.label import NAME as LABEL
 from flows.stages.servers import policy_client
 from flows.stages.stage import Metrics, Stage
 from generation.sampling import Sampled, sample_completions
-from judges.dataset import write_labels
+from judges.label_table import write_label_table
 from judges.questions import Pair
 from ratify.config import Config
 from ratify.files import write_text
@@ -85,7 +85,7 @@ def _judge(
 ) -> Judged:
     by_id = {prompt.id: prompt for prompt in prompts}
     judged = judge_pairs(context, by_id, facing_pairs(old, new), log_path=stage.path / "judge.log", stage=NAME)
-    write_labels(stage.path / LABELS, judged.labels)
+    write_label_table(stage.path / LABELS, judged.labelled)
     return judged
 
 

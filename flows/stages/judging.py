@@ -7,32 +7,44 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from constitutions.load import load_constitution
 from constitutions.schema import Constitution
 from flows.context import RunContext, endpoint_identity
 from flows.stages.servers import check_endpoint, judge_client
+from judges.assignment import cover
 from judges.bias import bias_metrics, measure_bias, require_fair, two_orders
 from judges.labelling import Collection, collect_verdicts
-from judges.labels import compute_labels
+from judges.labels import Labelled, label_pairs, labels_of
 from judges.model_judge import ModelJudge
 from judges.questions import Judge, Pair, Question, Questionnaire, write_questions
 from judges.rules_judge import RulesJudge
-from judges.statistics import order_statistics
+from judges.statistics import LabellingStatistics, order_statistics
 from ratify.canonical import digest
 from ratify.client import ChatClient
 from ratify.types import Label, Prompt, Verdict
 from ratify.verdict_store import VerdictStore
 
+DECIDED = "label/checks/decided"
+"""Metric key: views (a principle on a pair) that its checks decided, so that no judge was asked."""
 
-class Judged(NamedTuple):
+
+@dataclass(frozen=True)
+class Judged:
     """Pairs with their labels, the verdicts behind them, and what it took."""
 
-    labels: list[Label]
+    labelled: Labelled
     verdicts: list[Verdict]
     metrics: dict[str, Any]
+
+    @cached_property
+    def labels(self) -> list[Label]:
+        """The labels as records."""
+        return labels_of(self.labelled)
 
 
 def constitution_of(context: RunContext) -> Constitution:
@@ -56,7 +68,13 @@ def check_judge(context: RunContext) -> None:
 
 
 def judge_pairs(
-    context: RunContext, prompts: Mapping[str, Prompt], pairs: Sequence[Pair], *, log_path: Path, stage: str
+    context: RunContext,
+    prompts: Mapping[str, Prompt],
+    pairs: Sequence[Pair],
+    *,
+    log_path: Path,
+    stage: str,
+    per_pair: int = 0,
 ) -> Judged:
     """Have every pair judged; verdicts that the store holds are not asked for again.
 
@@ -66,17 +84,31 @@ def judge_pairs(
         pairs: Two completions of one prompt each.
         log_path: Where a managed server logs.
         stage: First part of the metric keys.
+        per_pair: Principles drawn for each pair; 0 asks all that apply.
     """
     constitution, protocol = constitution_of(context), context.config.judge.protocol
-    questionnaire = write_questions(prompts, pairs, constitution.active, make_judge(context))
+    judge = make_judge(context)
+    coverage = cover(prompts, pairs, constitution.active, judge, per_pair)
+    questionnaire = write_questions(prompts, pairs, constitution.active, judge, coverage.open)
     collection = asyncio.run(_collect(context, questionnaire, log_path))
-    labels = compute_labels(questionnaire, collection.verdicts, collection.failures, constitution, protocol)
-    metrics = collection.statistics.metrics()
+    found = label_pairs(
+        questionnaire, collection.verdicts, collection.failures, constitution, protocol, decided=coverage.decided
+    )
+    metrics = collection.statistics.metrics() | money_spent(context, collection.statistics)
+    metrics[DECIDED] = int(found.evidence.by_checks.sum())
     if protocol == "pairwise":
         metrics |= order_statistics(questionnaire.keys, collection.verdicts).metrics()
         metrics |= _measured_bias(context, questionnaire, collection)
     named = {key.replace("label/", f"{stage}/", 1): value for key, value in metrics.items()}
-    return Judged(labels, list(collection.verdicts.values()), named)
+    return Judged(found, list(collection.verdicts.values()), named)
+
+
+def money_spent(context: RunContext, statistics: LabellingStatistics) -> dict[str, float]:
+    """What this pass cost by `judge.price`, under a metric key that names the currency; nothing without a price."""
+    price = context.config.judge.price
+    if price is None:
+        return {}
+    return {f"label/money/{price.currency}": price.cost(statistics.prompt_tokens, statistics.completion_tokens)}
 
 
 def _measured_bias(context: RunContext, questionnaire: Questionnaire, collection: Collection) -> dict[str, float]:

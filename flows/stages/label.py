@@ -1,23 +1,31 @@
 """Stage `label`: the judge applies the constitution to pairs of candidates, and decided labels become preference data.
 
 Verdicts go into the run's verdict store as they are answered, so that a killed stage pays again only for what was in
-flight. Files: `labels.parquet` (every label, ties and failures too) and `pairs.parquet` (what training reads).
+flight. Files: `labels.parquet` (every label, ties and failures too) and `pairs.parquet` (what training reads); where
+`labels.objectives` asks for it, `objectives-by-tier.parquet` or `objectives-by-tag.parquet` (one soft label per
+objective) and `objectives/tier=NAME/pairs.parquet` (what a reward model for that objective reads).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from constitutions.hashes import constitution_hash
+from constitutions.schema import Constitution
 from flows.context import RunContext, files_identity
 from flows.stages import generate
-from flows.stages.judging import check_judge, constitution_of, judge_pairs, make_judge
+from flows.stages.judging import DECIDED, check_judge, constitution_of, judge_pairs, make_judge
 from flows.stages.stage import Metrics, Stage
-from judges.dataset import Dataset, build_dataset, write_labels, write_pairs
+from judges.label_table import verdict_keys, write_label_table, write_objectives
+from judges.labels import Labelled, split_labels
 from judges.pairs import draw_pairs
+from judges.preference_table import PairCounts, write_preferences
 from ratify.errors import InputError
 from ratify.run_store import StageStore
-from ratify.types import Label
+from ratify.types import Prompt
 
 NAME = "label"
 LABELS = "labels.parquet"
@@ -39,36 +47,77 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
     prompts = {prompt.id: prompt for prompt in generate.training_prompts(context)}
     completions = generate.training_completions(context)
     drawn = draw_pairs(completions, config.labels.pairs_per_prompt, config.run.seed)
-    judged = judge_pairs(context, prompts, drawn.pairs, log_path=stage.path / "server.log", stage=NAME)
-    constitution = constitution_hash(constitution_of(context))
-    dataset = build_dataset(judged.labels, prompts, {c.id: c for c in completions}, constitution)
-    write_labels(stage.path / LABELS, judged.labels)
-    write_pairs(stage.path / PAIRS, dataset.pairs)
-    if not dataset.pairs:
+    judged = judge_pairs(
+        context, prompts, drawn.pairs,
+        log_path=stage.path / "server.log", stage=NAME, per_pair=config.labels.principles_per_pair or 0,
+    )  # fmt: skip
+    constitution = constitution_of(context)
+    counts = write_label_files(stage.path, judged.labelled, prompts, constitution)
+    if counts.pairs:
+        for by in config.labels.objectives:
+            split = split_labels(judged.labelled, constitution, config.judge.protocol, by)
+            write_objective_files(stage.path, split, by, prompts, constitution)
+    else:
         raise InputError(
-            f"no pair was decided: {dataset.ties} ties, {dataset.failed} failures, {drawn.identical} pairs of "
+            f"no pair was decided: {counts.ties} ties, {counts.failed} failures, {drawn.identical} pairs of "
             "identical replies; sample more candidates, raise sampling.temperature or lower the constitution's "
             "aggregate.min_margin"
         )
-    return judged.metrics | _counts(dataset, judged.labels, drawn.identical)
+    return judged.metrics | _metrics(counts, len(drawn.pairs), drawn.identical)
 
 
-def _counts(dataset: Dataset, labels: list[Label], identical: int) -> Metrics:
+def write_label_files(
+    folder: Path, labelled: Labelled, prompts: Mapping[str, Prompt], constitution: Constitution
+) -> PairCounts:
+    """Write every label and the preference data that follow from them; `prompts` is by id."""
+    keys = verdict_keys(labelled)
+    write_label_table(folder / LABELS, labelled, keys)
+    return write_preferences(folder / PAIRS, labelled, prompts, constitution_hash(constitution), keys)
+
+
+def write_objective_files(
+    folder: Path, split: Mapping[str, Labelled], by: str, prompts: Mapping[str, Prompt], constitution: Constitution
+) -> None:
+    """Write the table of soft labels by objective, and each objective's own preference data."""
+    if not split:
+        return
+    write_objectives(folder / objectives_table(by), split)
+    for name, labelled in split.items():
+        path = folder / objective_pairs(f"{by}={name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_preferences(path, labelled, prompts, constitution_hash(constitution))
+
+
+def objectives_table(by: str) -> str:
+    """The file of soft labels per tier or per tag."""
+    return f"objectives-by-{by}.parquet"
+
+
+def objective_pairs(objective: str) -> str:
+    """The preference data of an objective such as `tier=safety`; a tag's special characters are written as in a URL."""
+    return f"objectives/{quote(objective, safe='= ')}/{PAIRS}"
+
+
+def _metrics(counts: PairCounts, labels: int, identical: int) -> Metrics:
     return {
-        "label/labels/count": len(labels),
-        "label/pairs/count": len(dataset.pairs),
-        "label/ties/count": dataset.ties,
-        "label/failed/count": dataset.failed,
+        "label/labels/count": labels,
+        "label/pairs/count": counts.pairs,
+        "label/ties/count": counts.ties,
+        "label/failed/count": counts.failed,
         "label/identical/count": identical,
-        "label/empty/count": dataset.empty,
+        "label/empty/count": counts.empty,
     }
 
 
 def _summary(metrics: Metrics) -> str:
+    decided = metrics.get(DECIDED, 0)
+    more = [f", {decided:,} views decided by checks"] if decided else []
+    more += [f", {value:,.2f} {key.rpartition('/')[2]}" for key, value in metrics.items() if "/money/" in key]
     return (
         f"{metrics['label/pairs/count']:,} preference pairs from {metrics['label/labels/count']:,} labels "
         f"({metrics['label/ties/count']:,} ties, {metrics['label/failed/count']:,} failed), "
         f"{metrics['label/calls/count']:,} judge calls, {metrics['label/verdicts/reused']:,} verdicts reused"
+        + "".join(more)
     )
 
 

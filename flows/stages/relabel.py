@@ -21,9 +21,9 @@ from flows.context import CONFIG, RunContext
 from flows.stages import generate
 from flows.stages.judging import collect, make_judge
 from judges.aggregate import Aggregated, Bools, Evidence, aggregate
-from judges.assignment import assigned
-from judges.columns import Column, Keys, build_column, column_identity, pairs_identity, read_column, write_column
-from judges.label_table import Labelled
+from judges.assignment import assigned, cover
+from judges.columns import Column, Keys, build_columns, column_identity, pairs_identity, read_column, write_column
+from judges.labels import Labelled, evidence_of
 from judges.pairs import draw_pairs
 from judges.questions import Question, write_questions
 from judges.statistics import LabellingStatistics
@@ -91,12 +91,12 @@ def context_of(folder: Path) -> RunContext:
 class Bench:
     """The pairs of one round and the columns that are known about them. Use it as a context manager."""
 
-    def __init__(self, context: RunContext, per_pair: int = 0) -> None:
-        """`per_pair` is the number of principles drawn for each pair; 0 asks all."""
+    def __init__(self, context: RunContext, per_pair: int | None = None) -> None:
+        """`per_pair` is the number of principles drawn for each pair; 0 asks all, None is what the run's stage does."""
         context.manifest(generate.NAME)
         config = context.config
         self.context = context
-        self.per_pair = per_pair
+        self.per_pair = config.labels.principles_per_pair or 0 if per_pair is None else per_pair
         self.prompts = {prompt.id: prompt for prompt in generate.training_prompts(context)}
         self.completions = {each.id: each for each in generate.training_completions(context)}
         self.pairs = draw_pairs(self.completions.values(), config.labels.pairs_per_prompt, config.run.seed).pairs
@@ -121,11 +121,9 @@ class Bench:
 
     def evidence(self, constitution: Constitution) -> Evidence:
         """Everything that is known by a constitution's active principles."""
-        principles = constitution.active
-        columns = [self.column(principle) for principle in principles]
-        asked = np.stack([column.asked for column in columns], axis=1)
-        drawn = assigned(self.pairs, principles, asked, self.per_pair)
-        return Evidence(principles, drawn, np.stack([column.z for column in columns], axis=1))
+        evidence = evidence_of([self.column(principle) for principle in constitution.active], constitution)
+        drawn = assigned(self.pairs, constitution.active, evidence.asked, self.per_pair)
+        return evidence._replace(asked=drawn)
 
     def aggregate(self, constitution: Constitution, evidence: Evidence) -> Aggregated:
         """The labels as far as verdicts are known."""
@@ -191,12 +189,21 @@ class Bench:
         column = read_column(path)
         if column is None or len(column.asked) != len(self.pairs):
             return None
-        keys = [key.decode() for key in column.keys[column.asked].ravel()[[0, -1]]] if column.asked.any() else []
+        judged = column.asked & (column.decided == 0)
+        keys = [key.decode() for key in column.keys[judged].ravel()[[0, -1]]] if judged.any() else []
         return column if len(self.store.get(keys)) == len(set(keys)) else None
 
     def _built(self, principle: Principle) -> Column:
-        sheet = write_questions(self.prompts, self.pairs, [principle], self.judge)
-        return build_column(sheet, principle, self.store.get(sheet.questions), self.judge, self.failures)
+        """A verdict below today's `min_coverage` is a failure, and asking again would not mend it."""
+        least = self.judge.min_coverage
+        coverage = cover(self.prompts, self.pairs, [principle], self.judge)
+        sheet = write_questions(self.prompts, self.pairs, [principle], self.judge, coverage.open)
+        stored = self.store.get(sheet.questions)
+        low = {key for key, each in stored.items() if each.coverage is not None and each.coverage < least}
+        self.failures |= dict.fromkeys(low, Failure.LOW_COVERAGE)
+        answered = {key: each for key, each in stored.items() if key not in low}
+        (column,) = build_columns(sheet, [principle], answered, self.judge.protocol, coverage.decided)
+        return column
 
     def _unanswered(self, principle: Principle, rows: Bools, known: set[str]) -> dict[str, Question]:
         if not rows.any():

@@ -16,14 +16,14 @@ import numpy as np
 
 from constitutions.hashes import constitution_hash
 from evaluation.flip_report import write_flip_report
-from flows.stages.judging import check_judge
-from flows.stages.label import LABELS, PAIRS
+from flows.stages.judging import DECIDED, check_judge, money_spent
+from flows.stages.label import objectives_table, write_label_files, write_objective_files
 from flows.stages.relabel import Bench, Held, counts, flatten, strata_of
 from flows.stages.relabel_report import Edited, demo_gold, flip_figures, flip_rate, read_gold, sides
 from judges import flips
-from judges.aggregate import Outcomes, aggregate, objectives
-from judges.dataset import build_dataset, write_pairs
-from judges.label_table import labels_of, write_label_table, write_objectives
+from judges.aggregate import Outcomes, aggregate
+from judges.label_table import write_objectives
+from judges.labels import split_labels
 from judges.questions import write_questions
 from judges.statistics import LabellingStatistics
 from ratify.errors import InputError
@@ -100,8 +100,9 @@ def noise_floor(bench: Bench, edited: Edited, size: int) -> dict[str, Any] | Non
     rows = flips.stratified_sample(strata_of(bench), size, bench.context.config.run.seed + 1)
     evidence, rules = edited.after.evidence.rows(rows), edited.after.constitution
     pairs = [bench.pairs[row] for row in rows]
-    same = [each for each in rules.active if each.id not in edited.diff.rejudged]
-    sheet = write_questions(bench.prompts, pairs, same, bench.judge)
+    same = np.array([each.id not in edited.diff.rejudged for each in rules.active], dtype=np.bool_)
+    wanted = evidence.asked & (evidence.decided == 0) & same
+    sheet = write_questions(bench.prompts, pairs, rules.active, bench.judge, wanted)
     if not sheet.questions:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -131,21 +132,24 @@ def _lineage(bench: Bench, old: Held, new: Held, gold: Path | None, noise: int) 
 def _calls(bench: Bench, new: Held, statistics: LabellingStatistics) -> dict[str, Any]:
     """The asking's figures, with reuse counted over everything that the labels rest on."""
     evidence = bench.evidence(new.constitution)
+    judged = evidence.asked & (evidence.decided == 0)
     needed = sum(
-        len(np.unique(bench.column(principle).keys[evidence.asked[:, index]]))
+        len(np.unique(bench.column(principle).keys[judged[:, index]]))
         for index, principle in enumerate(evidence.principles)
     )
-    figures = {"label/verdicts/needed": needed, "label/verdicts/reused": needed - statistics.calls}
-    return statistics.metrics() | figures
+    figures = {"label/verdicts/needed": needed, "label/verdicts/reused": needed - statistics.calls,
+               DECIDED: int(evidence.by_checks.sum())}  # fmt: skip
+    return statistics.metrics() | money_spent(bench.context, statistics) | figures
 
 
 def _write_labels(bench: Bench, edited: Edited, folder: Path) -> None:
-    constitution, evidence = edited.after.constitution, edited.after.evidence
-    labelled = bench.labelled(constitution, evidence, edited.after.made)
-    write_label_table(folder / LABELS, labelled)
-    dataset = build_dataset(labels_of(labelled), bench.prompts, bench.completions, constitution_hash(constitution))
-    write_pairs(folder / PAIRS, dataset.pairs)
+    """What the stage would write, and both tables of soft labels by objective whether it would or not."""
+    constitution, asked_for = edited.after.constitution, bench.context.config.labels.objectives
+    found = bench.labelled(constitution, edited.after.evidence, edited.after.made)
+    write_label_files(folder, found, bench.prompts, constitution)
     for by in OBJECTIVES:
-        made = objectives(evidence, constitution, bench.judge.protocol, by)
-        if made:
-            write_objectives(folder / f"objectives-by-{by}.parquet", bench.pairs, made)
+        split = split_labels(found, constitution, bench.judge.protocol, by)
+        if by in asked_for:
+            write_objective_files(folder, split, by, bench.prompts, constitution)
+        elif split:
+            write_objectives(folder / objectives_table(by), split)

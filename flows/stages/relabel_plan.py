@@ -21,13 +21,7 @@ from judges import flips
 from judges.aggregate import FAILED
 from judges.statistics import LabellingStatistics
 from ratify.run_store import Manifest
-
-
-class Prices(NamedTuple):
-    """Money per million tokens, in whatever currency."""
-
-    prompt: float
-    completion: float
+from ratify.sections import PriceSection
 
 
 class Rate(NamedTuple):
@@ -57,7 +51,7 @@ def difference(old: Constitution, new: Constitution) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def make_plan(bench: Bench, old: Held, new: Held, *, sample: int, prices: Prices | None) -> dict[str, Any]:
+def make_plan(bench: Bench, old: Held, new: Held, *, sample: int, price: PriceSection | None) -> dict[str, Any]:
     """The plan as JSON; asks the judge about `sample` pairs, and about none when it is 0."""
     missing = bench.missing(new.constitution)
     by_principle = counts(missing)
@@ -79,10 +73,17 @@ def make_plan(bench: Bench, old: Held, new: Held, *, sample: int, prices: Prices
         "pairs": len(bench.pairs),
         "calls": calls,
         "calls_by_principle": dict(by_principle),
+        "decided_by_checks": _decided(bench, new.constitution),
         "asked_for_sample": asked.calls,
-        **_cost(calls - asked.calls, observed_rate(bench, asked), prices),
+        **_cost(calls - asked.calls, observed_rate(bench, asked), price),
         "flip_rate": rate,
     }
+
+
+def _decided(bench: Bench, constitution: Constitution) -> dict[str, int]:
+    """Pairs that a principle's checks decide, so that no judge is asked, where there are any."""
+    counted = bench.evidence(constitution).by_checks.sum(axis=0)
+    return {each.id: int(count) for each, count in zip(constitution.active, counted, strict=True) if count}
 
 
 def observed_rate(bench: Bench, asked: LabellingStatistics) -> Rate | None:
@@ -115,17 +116,17 @@ def _rate_of(manifest: Manifest, prefix: str) -> Rate | None:
     return Rate(speed, prompt, completion, f"stage {manifest.stage}, finished {manifest.finished}")
 
 
-def _cost(calls: int, rate: Rate | None, prices: Prices | None) -> dict[str, Any]:
+def _cost(calls: int, rate: Rate | None, price: PriceSection | None) -> dict[str, Any]:
     if rate is None:
-        return {"left": calls, "tokens": None, "minutes": None, "money": None, "observed": None}
+        return {"left": calls, "tokens": None, "minutes": None, "money": None, "currency": None, "observed": None}
     prompt, completion = calls * rate.prompt_tokens, calls * rate.completion_tokens
-    money = None if prices is None else (prompt * prices.prompt + completion * prices.completion) / 1e6
     minutes = calls / rate.calls_per_s / 60
     return {
         "left": calls,
         "tokens": {"prompt": round(prompt), "completion": round(completion)},
         "minutes": minutes,
-        "money": money,
+        "money": price.cost(prompt, completion) if price else None,
+        "currency": price.currency if price else None,
         "observed": rate._asdict(),
     }
 

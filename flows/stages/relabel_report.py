@@ -190,10 +190,19 @@ def _principles(bench: Bench, edited: Edited, changed: NDArray[np.bool_]) -> lis
         if index < len(after.made.principles):
             principle = after.made.principles[index]
             asked = int(after.evidence.asked[:, index].sum())
+            decided = int(after.evidence.by_checks[:, index].sum())
             row |= {"tier": principle.tier, "weight": principle.weight, "severity": principle.severity,
-                    "applies": asked, "decisive": decides[index], "removed": False}  # fmt: skip
+                    "applies": asked, "by_checks": decided, "decisive": decides[index], "removed": False}  # fmt: skip
         else:
-            row |= {"tier": None, "weight": None, "severity": None, "applies": 0, "decisive": 0, "removed": True}
+            row |= {
+                "tier": None,
+                "weight": None,
+                "severity": None,
+                "applies": 0,
+                "by_checks": 0,
+                "decisive": 0,
+                "removed": True,
+            }
         rows.append(row)
     return rows
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from flows.context import RunContext
 from flows.stages.label import NAME as LABEL
-from flows.stages.label import PAIRS
+from flows.stages.label import PAIRS, objective_pairs
 from flows.stages.stage import Metrics, Stage
 from generation.model_folder import check_model
 from ratify.canonical import model_digest
+from ratify.errors import InputError
 from ratify.progress import Progress
 from ratify.run_store import StageStore
 from training.launch import launch
@@ -50,10 +52,28 @@ def _reporter(progress: Progress) -> Any:
     return report
 
 
-def _lineage(context: RunContext, section: Mapping[str, Any]) -> dict[str, Any]:
+def _reward_data(context: RunContext) -> str:
+    """The preference data that the reward model learns from, in the folder of the stage `label`.
+
+    Raises:
+        InputError: the constitution has no such objective.
+    """
+    objective = context.config.reward_model.objective
+    if objective is None:
+        return PAIRS
+    name, files = objective_pairs(objective), context.manifest(LABEL).files
+    if name not in files:
+        known = sorted(unquote(each.split("/")[1]) for each in files if each.startswith("objectives/"))
+        raise InputError(
+            f"reward_model.objective is {objective!r}, which the constitution does not have; it has: {', '.join(known)}"
+        )
+    return name
+
+
+def _lineage(context: RunContext, section: Mapping[str, Any], data: str = PAIRS) -> dict[str, Any]:
     config = context.config
     return {
-        "pairs": context.manifest(LABEL).files[PAIRS],
+        "pairs": context.manifest(LABEL).files[data],
         "policy": model_digest(config.policy.trainable),
         "section": {key: value for key, value in section.items() if key not in KNOBS},
         "temperature": config.sampling.temperature,
@@ -69,7 +89,7 @@ def _train_reward_model(context: RunContext, stage: StageStore) -> Metrics:
     spec = RewardModelTask(
         section=context.config.reward_model,
         model=context.config.policy.trainable,
-        data=context.stage(LABEL).path / PAIRS,
+        data=context.stage(LABEL).path / _reward_data(context),
         out=stage.path,
         seed=context.config.run.seed,
     )
@@ -111,7 +131,7 @@ def _policy_summary(metrics: Metrics) -> str:
 TRAIN_REWARD_MODEL = Stage(
     REWARD_MODEL,
     "training the reward model",
-    lambda context: _lineage(context, context.config.reward_model.model_dump(mode="json")),
+    lambda context: _lineage(context, context.config.reward_model.model_dump(mode="json"), _reward_data(context)),
     _train_reward_model,
     _reward_summary,
     _check,

@@ -13,13 +13,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
 import pytest
 
 from flows.stages import relabel_apply
 from flows.stages.relabel import Bench, Held, context_of, hold
+from judges.dataset import read_labels, read_pairs
+from ratify.lineage import ROOT
 from tests.judges.fake_server import FakeServer
 
 SIXTEEN = range(16)
+PROMPTS = ROOT / "data/demo/prompts/train.jsonl"
 PAIRS = 12 * 6
 """Twelve prompts with four replies each."""
 
@@ -73,18 +77,30 @@ def server() -> Iterator[FakeServer]:
 
 
 @pytest.fixture
-def world(tmp_path: Path, small_run: list[str], server: FakeServer, ratify: Callable[..., Any], protocol: str) -> World:
-    """A run whose labels are made; 16 principles, every pair in both orders or every reply alone."""
-    old = tmp_path / "old.yaml"
-    old.write_text(constitution_text())
-    arguments = [
-        *small_run, "prompts.train_limit=12", "judge.kind=model", f"judge.base_url={server.url}", "judge.model=fake",
-        f"judge.protocol={protocol}", f"constitution={old}", "judge.max_same_position=1",
-    ]  # fmt: skip
-    for stage in ("generate", "label"):
-        said = ratify(stage, *arguments, "--no-prefect")
-        assert said.code == 0, said.err
-    return World(tmp_path / "small", server, ratify, arguments, old)
+def make_world(
+    tmp_path: Path, small_run: list[str], server: FakeServer, ratify: Callable[..., Any], protocol: str
+) -> Callable[..., World]:
+    """Makes a run whose labels are made."""
+
+    def make(text: str, *more: str) -> World:
+        old = tmp_path / "old.yaml"
+        old.write_text(text)
+        arguments = [
+            *small_run, "prompts.train_limit=12", "judge.kind=model", f"judge.base_url={server.url}",
+            "judge.model=fake", f"judge.protocol={protocol}", f"constitution={old}", "judge.max_same_position=1", *more,
+        ]  # fmt: skip
+        for stage in ("generate", "label"):
+            said = ratify(stage, *arguments, "--no-prefect")
+            assert said.code == 0, said.err
+        return World(tmp_path / "small", server, ratify, arguments, old)
+
+    return make
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    """16 principles, every pair in both orders or every reply alone."""
+    return make_world(constitution_text())
 
 
 def per_principle(world: World) -> int:
@@ -114,6 +130,119 @@ def test_a_new_text_judges_that_principle_alone_and_labels_equal_a_full_relabel(
     assert world.server.requests - before == 16 * per_principle(world)
     for name in ("labels.parquet", "pairs.parquet"):
         assert (folder / name).read_bytes() == (full / name).read_bytes()
+
+
+def open_questions(world: World, phrase: str) -> set[tuple[str, ...]]:
+    """What has to be asked of one principle whose check forbids a phrase, worked out the slow way."""
+    bench, found = Bench(context_of(world.run)), set()
+    for a, b in bench.pairs:
+        if (phrase in a.text.split()) == (phrase in b.text.split()):
+            both = [(a.text, b.text), (b.text, a.text)]
+            found |= {(a.prompt_id, *order[: 1 if bench.judge.protocol == "pointwise" else 2]) for order in both}
+    return found
+
+
+def checked(phrase: str) -> tuple[str, str]:
+    """The edit that gives principle p5 a check."""
+    check = f"checks: [{{type: phrases_absent, phrases: [{phrase}]}}]"
+    return "text: The reply is fine in way 5.", f"{check}\n    text: The reply is fine in way 5."
+
+
+def test_checks_spare_calls_and_their_edit_asks_only_what_they_newly_leave_open(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world = make_world(constitution_text().replace(*checked("stupid")))
+    before, after = open_questions(world, "stupid"), open_questions(world, "maybe")
+    assert world.server.requests == 15 * per_principle(world) + len(before) < 16 * per_principle(world)
+    manifest = json.loads((world.run / "round-000/label/manifest.json").read_text())
+    labels = read_labels(world.run / "round-000/label/labels.parquet")
+    assert manifest["metrics"]["label/checks/decided"] == sum(label.by_checks == ("p5",) for label in labels) > 0
+    new = world.edit(("[stupid]", "[maybe]"))
+    plan = ("plan", str(world.old), str(new), "--run", str(world.run), "--sample", "0")
+    figures = json.loads(world.ratify(*plan, "--json").out)
+    assert figures["calls_by_principle"] == {"p5": len(after - before)}
+    assert f"decide {figures['decided_by_checks']['p5']:,} views without a call (p5" in world.ratify(*plan).out
+    calls, folder = world.apply(new)
+    assert calls == len(after - before)
+    reported = json.loads((folder / "flips.json").read_text())
+    assert reported["calls"]["label/checks/decided"] == figures["decided_by_checks"]["p5"]
+    assert reported["principles"][5]["by_checks"] == figures["decided_by_checks"]["p5"]
+    full = full_relabel(world, new, tmp_path)
+    for name in ("labels.parquet", "pairs.parquet"):
+        assert (folder / name).read_bytes() == (full / name).read_bytes()
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_a_first_check_costs_no_call_and_the_noise_floor_asks_nothing_that_checks_decide(world: World) -> None:
+    new = world.edit(checked("stupid"))
+    calls, _ = world.apply(new)
+    assert calls == 0
+    renewed = world.edit(checked("maybe"))
+    calls, _ = world.apply(renewed, "--noise", str(PAIRS))
+    assert calls == 15 * per_principle(world) + len(open_questions(world, "maybe"))
+
+
+@pytest.mark.parametrize("protocol", ["pairwise"], indirect=True)
+def test_one_principle_per_pair_by_configuration_and_a_seventeenth_takes_its_share(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    """Two requests per pair, but for pairs of one prompt that show the same texts for the same principle."""
+    world = make_world(constitution_text(), "labels.principles_per_pair=1", "prompts.train_limit=60")
+    pairs = len(Bench(context_of(world.run)).pairs)
+    assert pairs == 60 * 6 and world.server.requests == 2 * pairs
+    new = world.edit(("  - id: p15\n", "  - id: p16\n    text: The reply is one more.\n  - id: p15\n"))
+    free = json.loads(
+        world.ratify("plan", str(world.old), str(new), "--run", str(world.run), "--sample", "0", "--json").out
+    )
+    calls, folder = world.apply(new)
+    assert calls == free["calls"] and set(free["calls_by_principle"]) == {"p16"}
+    assert all("one more" in text for text in world.server.texts[-calls:])
+    labels = read_labels(folder / "labels.parquet")
+    moved = sum(set(label.by_principle) == {"p16"} for label in labels)
+    assert calls == 2 * moved and moved / pairs == pytest.approx(1 / 17, abs=0.03)
+    full = full_relabel(world, new, tmp_path)
+    for name in ("labels.parquet", "pairs.parquet"):
+        assert (folder / name).read_bytes() == (full / name).read_bytes()
+    everything = json.loads(
+        world.ratify(
+            "plan", str(world.old), str(new), "--run", str(world.run), "--sample", "0", "--json", "--per-pair", "0"
+        ).out
+    )
+    assert everything["calls"] > 15 * 2 * pairs
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_a_reward_model_per_objective_has_its_own_preference_data(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    text = constitution_text().replace("id: p3\n", "id: p3\n    tier: high\n    applies_to: {tags: [a/b]}\n")
+    text = text.replace("id: p4\n", "id: p4\n    tier: low\n").replace("id: p5\n", "id: p5\n    tier: low\n")
+    prompts = [json.loads(line) | {"tags": ["a/b"]} for line in PROMPTS.read_text().splitlines()]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(each) + "\n" for each in prompts))
+    more = f"prompts.train={tmp_path / 'prompts.jsonl'}"
+    world = make_world(text, "labels.objectives=['tier', 'tag']", more)
+    folder = world.run / "round-000" / "label"
+    assert {path.parent.name for path in folder.glob("objectives/*/*")} == {"tier=high", "tier=low", "tag=a%2Fb"}
+    table = pq.read_table(folder / "objectives-by-tier.parquet").to_pylist()
+    low = read_pairs(folder / "objectives/tier=low/pairs.parquet")
+    soft = {(row["a_id"], row["b_id"]): row["low"] for row in table}
+    for each in low:
+        straight, turned = (each.chosen_id, each.rejected_id), (each.rejected_id, each.chosen_id)
+        assert each.probability == (soft[straight] if straight in soft else 1 - soft[turned])
+    assert {len(pair.verdict_keys) for pair in low} == {4}
+    _, applied = world.apply(world.edit(("weight: 1.0", "weight: 2.0")))
+    assert (applied / "objectives/tier=low/pairs.parquet").exists()
+    assert pq.read_table(applied / "objectives-by-tier.parquet").to_pylist() == table
+    arguments = [*world.arguments, more, "labels.objectives=['tier', 'tag']", "--no-prefect"]
+    said = world.ratify("train", *arguments, "reward_model.objective=tier=none")
+    assert said.code != 0 and "it has: tag=a/b, tier=high, tier=low" in said.err and said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("protocol", ["pairwise"], indirect=True)
+def test_an_ensemble_asks_n_principles_per_pair(make_world: Callable[..., World]) -> None:
+    world = make_world(constitution_text(), "labels.principles_per_pair=3")
+    labels = read_labels(world.run / "round-000/label/labels.parquet")
+    assert world.server.requests == 3 * 2 * PAIRS and all(len(label.by_principle) == 3 for label in labels)
 
 
 FREE = {
@@ -165,6 +294,25 @@ def test_a_plan_without_a_sample_asks_nobody_and_counts_what_apply_asks(world: W
     assert calls == free["calls"] - asked
     figures = json.loads((folder / "flips.json").read_text())
     assert sampled["flip_rate"]["low"] <= figures["changed"] / PAIRS <= sampled["flip_rate"]["high"]
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_money_comes_from_the_runs_price_and_is_counted(make_world: Callable[..., World]) -> None:
+    """100 prompt tokens and one completion token a call, at 3 and 10 a million: 310 millionths."""
+    price = "judge.price={prompt_per_million = 3, completion_per_million = 10, currency = 'EUR'}"
+    world = make_world(constitution_text(), price)
+    metrics = json.loads((world.run / "round-000/label/manifest.json").read_text())["metrics"]
+    assert metrics["label/money/EUR"] == pytest.approx(310e-6 * 16 * per_principle(world))
+    new = world.edit(("fine in way 5", "kind and plain"))
+    plan = ("plan", str(world.old), str(new), "--run", str(world.run), "--sample", "0")
+    figures = json.loads(world.ratify(*plan, "--json").out)
+    assert figures["money"] == pytest.approx(310e-6 * per_principle(world)) and figures["currency"] == "EUR"
+    dearer = json.loads(world.ratify(*plan, "--price-out", "1000", "--json").out)
+    assert dearer["money"] == pytest.approx(1300e-6 * per_principle(world))
+    assert f"money:     {figures['money']:.2f} EUR" in world.ratify(*plan).out
+    _, folder = world.apply(new)
+    calls = json.loads((folder / "flips.json").read_text())["calls"]
+    assert calls["label/money/EUR"] == pytest.approx(figures["money"])
 
 
 @pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)

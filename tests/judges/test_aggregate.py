@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from constitutions.schema import Constitution
-from judges.aggregate import FAILED, OUTCOME_NAMES, Aggregated, Evidence, aggregate, contributions, objectives, without
-from judges.columns import Column, build_column, read_column, write_column
-from judges.dataset import write_labels
-from judges.label_table import Labelled, labels_of, write_label_table
-from judges.labels import compute_labels
+from judges.aggregate import FAILED, OUTCOME_NAMES, Aggregated, Evidence, aggregate, contributions, without
+from judges.columns import Column, read_column, write_column
+from judges.dataset import write_pairs
+from judges.label_table import write_label_table
+from judges.labels import Labelled, label_pairs, labels_of, split_labels
+from judges.preference_table import write_preferences
 from judges.questions import Pair, PairKeys, Questionnaire
 from ratify.types import Failure, Label, Protocol, Verdict
-from tests.judges.worlds import constitution, pair
+from tests.judges.slow_labels import slow_dataset, slow_labels, write_slow_labels
+from tests.judges.worlds import constitution, pair, prompt
 
 METHODS = ("logit_mean", "logit_sum", "probability_mean")
 PROTOCOLS: tuple[Protocol, ...] = ("pointwise", "pairwise")
-
-
-class AnyJudge:
-    min_coverage = 0.0
 
 
 def rules(
@@ -73,25 +70,13 @@ def random_world(
     return Questionnaire({}, pairs, keys), verdicts, {key: why for key, why in failures.items() if key not in verdicts}
 
 
-def arrays(made: Constitution, sheet: Questionnaire, verdicts: dict[str, Verdict]) -> tuple[Evidence, Any]:
-    judge: Any = AnyJudge()
-    columns = [build_column(sheet, principle, verdicts, judge, {}) for principle in made.active]
-    asked, z, keys = (np.stack([column[part] for column in columns], axis=1) for part in range(3))
-    return Evidence(made.active, asked, z), keys
-
-
 def world(
     method: str, protocol: Protocol, seed: int = 0, count: int = 500
 ) -> tuple[Labelled, list[Label], Constitution]:
     made = rules(method)
     sheet, verdicts, failures = random_world(made, count, seed)
-    evidence, keys = arrays(made, sheet, verdicts)
-    fast = aggregate(evidence, made, protocol)
-    return (
-        Labelled(sheet.pairs, evidence, keys, fast, failures),
-        compute_labels(sheet, verdicts, failures, made, protocol),
-        made,
-    )
+    fast = label_pairs(sheet, verdicts, failures, made, protocol)
+    return fast, slow_labels(sheet, verdicts, failures, made, protocol), made
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -108,8 +93,20 @@ def test_arrays_give_the_labels_of_the_readable_path_bit_for_bit(method: str, pr
 def test_the_table_is_the_file_that_records_make_byte_for_byte(protocol: Protocol, tmp_path: Path) -> None:
     fast, slow, _ = world("logit_mean", protocol)
     write_label_table(tmp_path / "fast.parquet", fast)
-    write_labels(tmp_path / "slow.parquet", slow)
+    write_slow_labels(tmp_path / "slow.parquet", slow)
     assert (tmp_path / "fast.parquet").read_bytes() == (tmp_path / "slow.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_preference_data_are_the_file_that_records_make_byte_for_byte(protocol: Protocol, tmp_path: Path) -> None:
+    fast, slow, _ = world("logit_mean", protocol)
+    fast.pairs[3][0].__dict__["text"], fast.pairs[4][1].__dict__["text"] = fast.pairs[3][1].text, " "
+    prompts = {a.prompt_id: prompt(a.prompt_id, f"Why {a.prompt_id}?") for a, _ in fast.pairs}
+    by_hand = slow_dataset(slow, prompts, {each.id: each for both in fast.pairs for each in both}, "hash")
+    counts = write_preferences(tmp_path / "fast.parquet", fast, prompts, "hash")
+    write_pairs(tmp_path / "slow.parquet", by_hand.pairs)
+    assert (tmp_path / "fast.parquet").read_bytes() == (tmp_path / "slow.parquet").read_bytes()
+    assert counts == (len(by_hand.pairs), *by_hand[1:]) and min(counts[:4]) > 0
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -134,8 +131,12 @@ def test_an_objective_is_the_label_of_its_tier_alone() -> None:
     """p: 2 − 0 = 2 in tier high; q and r: (−1 + 3) / 2 = 1 in tier low."""
     made = constitution("id: p, tier: high", "id: q, tier: low", "id: r, tier: low", "id: s, weight: 5")
     z = np.array([[[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [9.0, 0.0]]])
-    found = objectives(Evidence(made.active, np.ones((1, 4), dtype=bool), z), made, "pointwise", "tier")
-    assert {name: each.margin.tolist() for name, each in found.items()} == {"high": [2.0], "low": [1.0]}
+    evidence = Evidence(made.active, np.ones((1, 4), dtype=bool), z, np.zeros((1, 4), dtype=np.int8))
+    keys = np.array([[[f"{name}-{side}" for side in "ab"] for name in "pqrs"]], dtype="S64")
+    whole = Labelled([pair()], evidence, keys, aggregate(evidence, made, "pointwise"), {})
+    found = split_labels(whole, made, "pointwise", "tier")
+    assert {name: each.made.margin.tolist() for name, each in found.items()} == {"high": [2.0], "low": [1.0]}
+    assert labels_of(found["low"])[0].verdict_keys == ("q-a", "q-b", "r-a", "r-b")
 
 
 def test_outcome_names_are_those_of_labels() -> None:
@@ -148,6 +149,7 @@ def test_a_column_survives_its_file(tmp_path: Path) -> None:
         np.array([True, False]),
         np.array([[1.5, np.nan], [np.nan, np.nan]]),
         np.array([[key, key], ["", ""]], dtype="S64"),
+        np.array([0, -1], dtype=np.int8),
     )
     write_column(tmp_path / "c.npz", column)
     back = read_column(tmp_path / "c.npz")

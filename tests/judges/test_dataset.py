@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from judges.dataset import build_dataset, read_labels, read_pairs, write_labels, write_pairs
+from judges.dataset import read_labels, read_pairs, write_pairs
 from ratify.types import Label
+from tests.judges.slow_labels import slow_dataset, write_slow_labels
 from tests.judges.worlds import completion, prompt
 
 COMPLETIONS = {each.id: each for each in (completion("good", "a"), completion("bad", "b"), completion("good", "c"))}
@@ -38,7 +39,7 @@ LABELS = [
 
 
 def built() -> Any:
-    return build_dataset(LABELS, {"p": prompt()}, COMPLETIONS, "hash")
+    return slow_dataset(LABELS, {"p": prompt()}, COMPLETIONS, "hash")
 
 
 def test_ties_failures_and_identical_texts_are_counted_and_never_pairs() -> None:
@@ -52,7 +53,7 @@ def test_ties_failures_and_identical_texts_are_counted_and_never_pairs() -> None
 
 def test_an_empty_reply_is_counted_and_never_a_pair() -> None:
     replies = {**COMPLETIONS, "b": COMPLETIONS["b"].model_copy(update={"text": " "})}
-    made = build_dataset(LABELS, {"p": prompt()}, replies, "hash")
+    made = slow_dataset(LABELS, {"p": prompt()}, replies, "hash")
     assert made.empty == 2 and made.pairs == []
 
 
@@ -75,7 +76,7 @@ def test_datasets_reads_the_parquet_in_the_conversational_format(tmp_path: Path)
 def test_equal_input_gives_equal_bytes_and_reads_back(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_pairs(tmp_path / f"{name}.pairs", built().pairs)
-        write_labels(tmp_path / f"{name}.labels", LABELS)
+        write_slow_labels(tmp_path / f"{name}.labels", LABELS)
     for kind in ("pairs", "labels"):
         assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"two.{kind}").read_bytes()
     assert read_pairs(tmp_path / "one.pairs") == built().pairs

@@ -15,7 +15,11 @@ from tests.judges.worlds import constitution
 def labels(rules: Constitution, odds: list[list[float]]) -> Aggregated:
     """Pointwise labels from each principle's log-odds; NaN is missing."""
     z = np.stack([np.array(odds), np.zeros((len(odds), len(odds[0])))], axis=2)
-    return aggregate(Evidence(rules.active, np.ones(z.shape[:2], dtype=bool), z), rules, "pointwise")
+    return aggregate(
+        Evidence(rules.active, np.ones(z.shape[:2], dtype=bool), z, np.zeros(z.shape[:2], dtype=np.int8)),
+        rules,
+        "pointwise",
+    )
 
 
 def test_what_became_of_each_label() -> None:

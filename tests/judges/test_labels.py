@@ -7,7 +7,8 @@ from math import log
 import pytest
 
 from constitutions.schema import Constitution
-from judges.labels import compute_labels, logit, sigmoid
+from judges.aggregate import logit, sigmoid
+from judges.labels import compute_labels
 from judges.questions import PairKeys, Questionnaire
 from ratify.types import Failure, Label, Verdict
 from ratify.types import Protocol as JudgingProtocol

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from judges.dataset import write_labels
+from judges.label_table import write_label_table
 from judges.labelling import collect_verdicts
-from judges.labels import compute_labels
+from judges.labels import compute_labels, label_pairs
 from judges.rules_judge import CERTAINTY, RulesJudge, log_odds
 from ratify.types import Label
 from ratify.types import Protocol as JudgingProtocol
@@ -55,8 +55,8 @@ def test_labels_from_a_store_of_scraps_are_byte_identical_to_a_fresh_run(tmp_pat
         store = VerdictStore.in_folder(tmp_path / folder)
         for questions in parts:
             found = asyncio.run(collect_verdicts(questions, judge, store, failure_budget=0.0))
-        made = compute_labels(sheet, found.verdicts, found.failures, RULES, "pointwise")
-        write_labels(tmp_path / folder / "labels.parquet", made)
+        made = label_pairs(sheet, found.verdicts, found.failures, RULES, "pointwise")
+        write_label_table(tmp_path / folder / "labels.parquet", made)
     fresh, pieces = ((tmp_path / folder / "labels.parquet").read_bytes() for folder in ("fresh", "pieces"))
     assert fresh == pieces
 
