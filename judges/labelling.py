@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from judges.commit_queue import CommitQueue
 from judges.questions import Judge, Question
@@ -38,6 +39,27 @@ class Collection:
     statistics: LabellingStatistics
 
 
+class Budget(Protocol):
+    """Limits that a labelling pass must keep to: money, tokens, requests."""
+
+    def reserve(self, question: Question) -> None:
+        """Called before each request. Raises BudgetError when the request could break a limit; nothing more is asked
+        then, and what is in flight is dropped."""
+
+    def settle(self, verdict: Verdict) -> None:
+        """Called with each answer, failed ones too, once it is on disk: what was reserved for its key is now known."""
+
+
+class Unlimited:
+    """No limits."""
+
+    def reserve(self, question: Question) -> None:
+        """Allow it."""
+
+    def settle(self, verdict: Verdict) -> None:
+        """Forget it."""
+
+
 async def collect_verdicts(
     questions: Mapping[str, Question],
     judge: Judge,
@@ -45,15 +67,19 @@ async def collect_verdicts(
     *,
     failure_budget: float,
     progress: Progress | None = None,
+    budget: Budget | None = None,
 ) -> Collection:
     """Read what is stored, ask the rest, store every answer.
 
     Raises:
-        BudgetError: more than `failure_budget` (a share) of the verdicts failed.
+        BudgetError: more than `failure_budget` (a share) of the verdicts failed, or `budget` allows no further request.
         EndpointError: a fault that concerns every call.
         StoreError: an answer could not be stored.
     """
-    run = _Run(questions, judge, store, failure_budget, progress or Silent())
+    run = _Run(
+        questions, judge, store,
+        failure_budget=failure_budget, progress=progress or Silent(), budget=budget or Unlimited(),
+    )  # fmt: skip
     return await run.collect()
 
 
@@ -63,13 +89,16 @@ class _Run:
         questions: Mapping[str, Question],
         judge: Judge,
         store: VerdictStore,
+        *,
         failure_budget: float,
         progress: Progress,
+        budget: Budget,
     ) -> None:
         self._questions = questions
         self._judge = judge
         self._store = store
-        self._budget = failure_budget
+        self._failure_budget = failure_budget
+        self._budget = budget
         self._progress = progress
         self._verdicts: dict[str, Verdict] = {}
         self._failures: dict[str, Failure] = {}
@@ -86,7 +115,7 @@ class _Run:
                 await self._work(asked, queue)
         finally:
             self._statistics.seconds = time.monotonic() - self._started
-        if self._statistics.failed > self._budget * len(self._questions):
+        if self._statistics.failed > self._failure_budget * len(self._questions):
             raise self._stopped(self._statistics.failed, len(self._questions), "verdicts")
         return Collection(self._verdicts, self._failures, self._statistics)
 
@@ -108,8 +137,10 @@ class _Run:
 
     async def _worker(self, questions: Iterator[Question], queue: CommitQueue) -> None:
         for question in questions:
+            self._budget.reserve(question)
             verdict = await self._judge.answer(question)
             await queue.put(verdict)
+            self._budget.settle(verdict)
             self._count(verdict)
 
     def _count(self, verdict: Verdict) -> None:
@@ -127,15 +158,15 @@ class _Run:
 
     def _stop_if_hopeless(self) -> None:
         calls, failed = self._statistics.calls, self._statistics.failed
-        if over_budget(calls, failed, self._budget, len(self._questions)):
+        if over_budget(calls, failed, self._failure_budget, len(self._questions)):
             raise self._stopped(failed, calls, "calls")
 
     def _stopped(self, failed: int, total: int, what: str) -> BudgetError:
         kinds = ", ".join(f"{count} {kind}" for kind, count in self._statistics.failures.most_common())
         return BudgetError(
             f"judging stopped: {failed} of {total} {what} failed ({failed / total:.1%}; judge.failure_budget allows "
-            f"{self._budget:.1%}): {kinds}; the first one said: {self._first_raw!r}; the other verdicts are stored, "
-            "so mend the judge and run the same command again"
+            f"{self._failure_budget:.1%}): {kinds}; the first one said: {self._first_raw!r}; the other verdicts are "
+            "stored, so mend the judge and run the same command again"
         )
 
 

@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 
 from constitutions.schema import Constitution
-from judges.labelling import Collection, collect_verdicts, over_budget
+from judges.labelling import Budget, Collection, collect_verdicts, over_budget
 from judges.labels import compute_labels
 from judges.model_judge import ModelJudge
-from judges.questions import Questionnaire
+from judges.questions import Question, Questionnaire
 from judges.statistics import order_statistics
 from ratify.client import ChatClient
 from ratify.errors import BudgetError, EndpointError, StoreError
 from ratify.lineage import ROOT
 from ratify.sections import JudgeSection
-from ratify.types import Failure
+from ratify.types import Failure, Verdict
 from ratify.verdict_store import VerdictStore
 from tests.judges.fake_server import FakeServer
 from tests.judges.worlds import asked, completion, constitution, many, pair, prompt
@@ -54,6 +54,7 @@ def run(
     rules: Constitution = RULES,
     world: Any = None,
     settings: JudgeSection | None = None,
+    budget: Budget | None = None,
 ) -> tuple[Questionnaire, Collection]:
     prompts, pairs = world or many(10)
     settings = settings or section()
@@ -62,8 +63,9 @@ def run(
         async with ChatClient(settings, server.url, settings.model) as client:
             judge = ModelJudge(settings, client)
             sheet = asked(judge, rules, prompts, pairs)
-            budget = settings.failure_budget
-            return sheet, await collect_verdicts(sheet.questions, judge, store, failure_budget=budget)
+            allowed = settings.failure_budget
+            found = await collect_verdicts(sheet.questions, judge, store, failure_budget=allowed, budget=budget)
+            return sheet, found
 
     return asyncio.run(label())
 
@@ -203,6 +205,33 @@ def test_a_store_that_cannot_be_written_stops_the_run(server: FakeServer, store:
     store.append = full  # type: ignore[method-assign]
     with pytest.raises(StoreError, match="disk is full"):
         run(server, store)
+
+
+class AtMost:
+    """A budget of so many requests."""
+
+    def __init__(self, requests: int) -> None:
+        self.left = requests
+        self.settled: list[str] = []
+
+    def reserve(self, _question: Question) -> None:
+        if not self.left:
+            raise BudgetError("no request is left")
+        self.left -= 1
+
+    def settle(self, verdict: Verdict) -> None:
+        self.settled.append(verdict.key)
+
+
+def test_a_budget_is_asked_before_each_request_and_told_of_each_stored_answer(
+    server: FakeServer, store: VerdictStore
+) -> None:
+    budget = AtMost(25)
+    with pytest.raises(BudgetError, match="no request is left"):
+        run(server, store, budget=budget)
+    assert server.requests <= 25 and set(budget.settled) <= set(store.get(budget.settled))
+    run(server, store, budget=AtMost(60 - store.count()))
+    assert store.count() == 60
 
 
 def test_over_budget_needs_calls_and_more_than_luck() -> None:
