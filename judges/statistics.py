@@ -31,17 +31,26 @@ class LabellingStatistics:
         return self.failures.total()
 
     @property
+    def done(self) -> int:
+        """Verdicts that need no further call."""
+        return self.reused + self.calls
+
+    @property
     def calls_per_s(self) -> float:
         """Calls per second of this pass."""
         return self.calls / self.seconds if self.seconds > 0 else 0.0
 
     def count_call(self, verdict: Verdict) -> None:
-        """Count one answered call."""
+        """Count one answered call, whether it gave a verdict or not."""
         self.calls += 1
         self.prompt_tokens += verdict.prompt_tokens
         self.completion_tokens += verdict.completion_tokens
-        if verdict.failure is not None:
-            self.failures[verdict.failure] += 1
+
+    @property
+    def note(self) -> str:
+        """The state of the pass for a person, in a few words."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.failures.most_common())
+        return f"{self.calls_per_s:.0f} calls/s" + (f"; failed: {kinds}" if kinds else "")
 
     def metrics(self) -> dict[str, float]:
         """The figures by metric key."""
