@@ -28,13 +28,14 @@ from constitutions.schema import Constitution
 from judges.labelling import label_stream
 from judges.model_judge import ModelJudge
 from judges.questions import Pair, stream_questions
+from judges.rendering import JudgePrompt
 from ratify.client import ChatClient
 from ratify.sections import JudgeSection
 from ratify.types import Completion, Message, Prompt
 from ratify.verdict_store import VerdictStore
 
 HEAD = "schema: constitution/v1\nid: bench\nversion: 1.0.0\nprinciples:\n"
-WORDS = "the a reply that is long enough to look like one which people wrote with care and many words".split()
+WORDS = ["the", "a", "reply", "that", "is", "long", "enough", "to", "look", "like", "one", "with", "many", "words"]
 REPLY_WORDS = 60
 
 
@@ -59,7 +60,7 @@ def made_up_pairs(count: int) -> Iterator[Pair]:
 
 def _reply(number: int, side: str) -> Completion:
     shift = number % len(WORDS)
-    text = " ".join((WORDS[shift:] + WORDS[:shift]) * 4)[: REPLY_WORDS * 5] + f" {side}{number}"
+    text = " ".join((WORDS[shift:] + WORDS[:shift]) * 5)[: REPLY_WORDS * 5] + f" {side}{number}"
     return Completion(
         id=f"{number}/{side}", prompt_id=str(number), text=text, finish_reason="stop", prompt_tokens=10,
         completion_tokens=REPLY_WORDS, seed=0,
@@ -73,18 +74,11 @@ def section(in_flight: int, url: str) -> JudgeSection:
 
 def _bodies(calls: int) -> list[dict[str, Any]]:
     """The requests that `ratify` makes, made beforehand."""
-    judge = ModelJudge(section(1, "http://127.0.0.1"), model_hash="bench")
+    judge, template = ModelJudge(section(1, "http://127.0.0.1"), model_hash="bench"), JudgePrompt("pairwise")
     fixed = {"model": "fake", "max_tokens": 1, "temperature": 0, "top_p": 1.0, "logprobs": True, "top_logprobs": 20}
-    return [
-        fixed
-        | {
-            "messages": [
-                m.model_dump()
-                for m in judge._prompt.messages(question.principle, question.prompt, question.first, question.second)
-            ]
-        }
-        for question in stream_questions(MadeUpPrompts(), made_up_pairs(calls // 2), rules().active, judge)
-    ]
+    questions = stream_questions(MadeUpPrompts(), made_up_pairs(calls // 2), rules().active, judge)
+    sent = (template.messages(q.principle, q.prompt, q.first, q.second) for q in questions)
+    return [fixed | {"messages": [message.model_dump() for message in messages]} for messages in sent]
 
 
 async def _crew(bodies: list[dict[str, Any]], in_flight: int, post: Callable[[dict[str, Any]], Awaitable[Any]]) -> None:
