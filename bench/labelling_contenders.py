@@ -27,7 +27,8 @@ from constitutions.load import parse_constitution
 from constitutions.schema import Constitution
 from judges.labelling import label_stream
 from judges.model_judge import ModelJudge
-from judges.questions import Pair, stream_questions
+from judges.question_stream import stream_questions
+from judges.questions import Pair
 from judges.rendering import JudgePrompt
 from ratify.client import ChatClient
 from ratify.sections import JudgeSection

@@ -8,8 +8,7 @@ prefix cache computes the conversation once for all principles.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from constitutions.schema import Principle
@@ -117,24 +116,6 @@ def write_questions(
         questions |= {question.key: question for question in asked if question.key not in questions}
         keys.append(_by_principle(asked))
     return Questionnaire(questions, list(pairs), keys)
-
-
-def stream_questions(
-    prompts: Mapping[str, Prompt], pairs: Iterable[Pair], principles: Sequence[Principle], judge: Judge
-) -> Iterator[Question]:
-    """The questions of `write_questions`, each made when it is asked for and then forgotten.
-
-    Pairs of one prompt follow each other, as `draw_pairs` gives them: a question is not repeated within a prompt.
-    """
-    spoken = [principle for principle in principles if not judge.abstains(principle)]
-    for prompt_id, of_prompt in itertools.groupby(pairs, key=lambda pair: pair[0].prompt_id):
-        prompt, writer, seen = prompts[prompt_id], _Writer(judge), set[str]()
-        scope = [principle for principle in spoken if principle.applies_to.covers(prompt)]
-        for a, b in of_prompt:
-            for question in writer.ask(prompt, a, b, scope):
-                if question.key not in seen:
-                    seen.add(question.key)
-                    yield question
 
 
 def _by_principle(asked: Sequence[Question]) -> dict[str, PairKeys]:
