@@ -25,10 +25,11 @@ import aiohttp
 
 from constitutions.load import parse_constitution
 from constitutions.schema import Constitution
+from judges.judge_processes import JudgeProcesses
 from judges.labelling import label_stream
 from judges.model_judge import ModelJudge
 from judges.question_stream import stream_questions
-from judges.questions import Pair
+from judges.questions import Judge, Pair
 from judges.rendering import JudgePrompt
 from ratify.client import ChatClient
 from ratify.sections import JudgeSection
@@ -128,22 +129,37 @@ async def bare_sdk(url: str, calls: int, in_flight: int) -> Callable[[], Awaitab
 
 async def ratify(url: str, calls: int, in_flight: int) -> Callable[[], Awaitable[None]]:
     """Ours, everything included."""
-    settings, constitution = section(in_flight, url), rules()
 
     async def work() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            store = VerdictStore.in_folder(Path(folder))
-            async with ChatClient(settings, f"{url}/v1", "fake") as client:
-                judge = ModelJudge(settings, client, model_hash="bench")
-                questions = stream_questions(MadeUpPrompts(), made_up_pairs(calls // 2), constitution.active, judge)
-                tally = await label_stream(questions, judge, store, failure_budget=0.0, total=calls)
-            assert tally.statistics.calls == calls == store.count()
-            store.close()
+        settings = section(in_flight, url)
+        async with ChatClient(settings, f"{url}/v1", "fake") as client:
+            await _label(ModelJudge(settings, client, model_hash="bench"), calls)
 
     return work
 
 
-CONTENDERS = {"aiohttp": bare_aiohttp, "sdk": bare_sdk, "ratify": ratify}
+async def ratify2(url: str, calls: int, in_flight: int) -> Callable[[], Awaitable[None]]:
+    """Ours with two processes that ask; they are started before the clock is."""
+    settings = section(in_flight, url).model_copy(update={"processes": 2})
+    judge = await JudgeProcesses(settings, f"{url}/v1", "fake", model_hash="bench").__aenter__()
+
+    async def work() -> None:
+        await _label(judge, calls)
+        await judge.__aexit__()
+
+    return work
+
+
+async def _label(judge: Judge, calls: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = VerdictStore.in_folder(Path(folder))
+        questions = stream_questions(MadeUpPrompts(), made_up_pairs(calls // 2), rules().active, judge)
+        tally = await label_stream(questions, judge, store, failure_budget=0.0, total=calls)
+        assert tally.statistics.calls == calls == store.count()
+        store.close()
+
+
+CONTENDERS = {"aiohttp": bare_aiohttp, "sdk": bare_sdk, "ratify": ratify, "ratify2": ratify2}
 
 
 async def measure(name: str, url: str, calls: int, in_flight: int) -> dict[str, float]:

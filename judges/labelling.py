@@ -171,6 +171,7 @@ class _Run:
             verdict = await self._judge.answer(question)
             await queue.put(verdict)
             self._budget.settle(verdict)
+            self._open.remove(question.key)
             self._count(verdict)
 
     async def _next(self) -> Question | None:
@@ -198,7 +199,6 @@ class _Run:
         self._show()
 
     def _count(self, verdict: Verdict) -> None:
-        self._open.remove(verdict.key)
         self._statistics.count_call(verdict)
         if verdict.failure is not None:
             self._fail(verdict, verdict.failure)
