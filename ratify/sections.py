@@ -130,6 +130,25 @@ class SamplingSection(Section):
     """Prompts per shard: the grain at which a killed run resumes."""
 
 
+class PriceSection(Section):
+    """What a judge's calls cost. Prices belong to the bill, not to the answers: no fingerprint depends on them."""
+
+    prompt_per_million: float = Field(ge=0, allow_inf_nan=False)
+    """Money for a million prompt tokens."""
+    completion_per_million: float = Field(ge=0, allow_inf_nan=False)
+    """Money for a million completion tokens."""
+    cached_prompt_per_million: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Money for a million prompt tokens that the server took from its cache; None means the full price."""
+    currency: str = Field(default="USD", min_length=1, max_length=8)
+    """What the money is called, as it is shown."""
+
+    def cost(self, prompt_tokens: float, completion_tokens: float, cached_prompt_tokens: float = 0.0) -> float:
+        """Money for so many tokens; the cached ones are part of the prompt's."""
+        cached = self.prompt_per_million if self.cached_prompt_per_million is None else self.cached_prompt_per_million
+        full = (prompt_tokens - cached_prompt_tokens) * self.prompt_per_million
+        return (full + cached_prompt_tokens * cached + completion_tokens * self.completion_per_million) / 1e6
+
+
 class JudgeSection(EndpointSection):
     """Who applies the constitution: a model behind an endpoint, or the deterministic `rules` judge."""
 
@@ -153,6 +172,8 @@ class JudgeSection(EndpointSection):
     """Folder with your own `pointwise.txt` / `pairwise.txt`; None uses the ones in judges/prompts."""
     cache_salt: str = ""
     """Change it to have everything judged afresh."""
+    price: PriceSection | None = None
+    """What the judge's tokens cost; None counts tokens and no money."""
 
     @model_validator(mode="after")
     def _needs_model(self) -> JudgeSection:

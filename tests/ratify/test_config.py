@@ -52,6 +52,7 @@ def test_override_wins_over_file_and_is_read_as_toml(minimal: Path) -> None:
         ("run.name=../escape", "run.name"),
         ("policy.base_url=http://x/v1", "set policy.train_from"),
         ("judge.base_url=localhost:8000", "judge.base_url: not an http(s) address"),
+        ("judge.price.prompt_per_million=1", "'judge.price.completion_per_million' is missing"),
         ("judge.base_url=http://me:hunter2@x/v1", "judge.base_url: must not carry a key"),
         ("store.url=postgresql+psycopg://me:hunter2@x/db", "store.url: must not carry a password"),
     ],
@@ -82,3 +83,14 @@ def test_missing_and_malformed_files_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("*.toml")), ids=str)
 def test_every_shipped_config_loads(path: Path) -> None:
     assert load_config(path).constitution.exists()
+
+
+def test_a_price_counts_cached_tokens_at_their_own_rate(minimal: Path) -> None:
+    """1,000 prompt tokens of which 400 are cached, 10 written: 600 x 2 + 400 x 0.5 + 10 x 8 = 1,480 millionths."""
+    overrides = ["judge.price.prompt_per_million=2", "judge.price.completion_per_million=8"]
+    price = load_config(minimal, overrides).judge.price
+    assert price is not None and price.currency == "USD"
+    assert price.cost(1000, 10, 400) == pytest.approx(2080e-6)
+    cached = load_config(minimal, [*overrides, "judge.price.cached_prompt_per_million=0.5"]).judge.price
+    assert cached is not None and cached.cost(1000, 10, 400) == pytest.approx(1480e-6)
+    assert load_config(minimal).judge.price is None
