@@ -24,6 +24,7 @@ from judges.questions import Judge, Question
 from judges.statistics import LabellingStatistics
 from ratify.errors import BudgetError
 from ratify.progress import Progress, Silent
+from ratify.sections import PriceSection
 from ratify.types import Failure, Verdict
 from ratify.verdict_store import VerdictStore
 from ratify.workers import run_workers
@@ -34,6 +35,10 @@ PATIENCE = 50
 """More failures than this are never waited for, however many calls are still to come."""
 LOOKED_UP_AT_ONCE = 64
 """Questions that are made and looked up in one go: few enough that answers hardly wait for it, enough for one query."""
+
+
+SHOWN_EVERY_S = 0.2
+"""Seconds between two looks at the state of a pass."""
 
 
 class Budget(Protocol):
@@ -84,11 +89,12 @@ async def collect_verdicts(
     failure_budget: float,
     progress: Progress | None = None,
     budget: Budget | None = None,
+    price: PriceSection | None = None,
 ) -> Collection:
     """`label_stream` for questions that are all there, with their verdicts in memory afterwards."""
     tally = await label_stream(
         questions.values(), judge, store,
-        total=len(questions), failure_budget=failure_budget, progress=progress, budget=budget,
+        total=len(questions), failure_budget=failure_budget, progress=progress, budget=budget, price=price,
     )  # fmt: skip
     verdicts = store.get(key for key in questions if key not in tally.failures)
     return Collection(verdicts, tally.failures, tally.statistics)
@@ -103,6 +109,7 @@ async def label_stream(
     failure_budget: float,
     progress: Progress | None = None,
     budget: Budget | None = None,
+    price: PriceSection | None = None,
 ) -> Tally:
     """Ask what is not stored, store every answer; verdicts are read from the store by key afterwards.
 
@@ -114,6 +121,7 @@ async def label_stream(
         failure_budget: Largest share of verdicts that may fail.
         progress: Where the state of the pass is shown.
         budget: Limits that are checked before each request.
+        price: What tokens cost, for the display.
 
     Raises:
         BudgetError: more than `failure_budget` of the verdicts failed, or `budget` allows no further request.
@@ -123,6 +131,7 @@ async def label_stream(
     run = _Run(
         questions, judge, store,
         total=total, failure_budget=failure_budget, progress=progress or Silent(), budget=budget or Unlimited(),
+        price=price,
     )  # fmt: skip
     return await run.label()
 
@@ -138,6 +147,7 @@ class _Run:
         failure_budget: float,
         progress: Progress,
         budget: Budget,
+        price: PriceSection | None,
     ) -> None:
         self._questions = iter(questions)
         self._judge = judge
@@ -146,13 +156,16 @@ class _Run:
         self._failure_budget = failure_budget
         self._budget = budget
         self._progress = progress
+        self._price = price
         self._ready: deque[Question] = deque()
         self._open: set[str] = set()
         """Keys that are ready or in flight: not in the store, and not to be asked twice."""
         self._first_raw = ""
         self._statistics = LabellingStatistics()
         self._tally = Tally(self._statistics)
+        self._in_flight = 0
         self._started = time.monotonic()
+        self._shown = -math.inf
 
     async def label(self) -> Tally:
         statistics = self._statistics
@@ -160,7 +173,7 @@ class _Run:
             async with CommitQueue(self._store) as queue:
                 await run_workers(self._judge.concurrency, lambda: self._worker(queue))
         finally:
-            statistics.seconds = time.monotonic() - self._started
+            self._show()
         if statistics.failed > self._failure_budget * statistics.needed:
             raise self._stopped(statistics.failed, statistics.needed, "verdicts")
         return self._tally
@@ -168,7 +181,9 @@ class _Run:
     async def _worker(self, queue: CommitQueue) -> None:
         while (question := await self._next()) is not None:
             self._budget.reserve(question)
+            self._in_flight += 1
             verdict = await self._judge.answer(question)
+            self._in_flight -= 1
             await queue.put(verdict)
             self._budget.settle(verdict)
             self._open.remove(question.key)
@@ -196,24 +211,30 @@ class _Run:
         self._statistics.needed = self._statistics.reused + self._statistics.calls + len(self._open) + len(asked)
         self._open |= asked.keys()
         self._ready.extend(asked.values())
-        self._show()
+        self._show_now_and_then()
 
     def _count(self, verdict: Verdict) -> None:
         self._statistics.count_call(verdict)
         if verdict.failure is not None:
             self._fail(verdict, verdict.failure)
             self._stop_if_hopeless()
-        self._show()
+        self._show_now_and_then()
 
     def _fail(self, verdict: Verdict, failure: Failure) -> None:
         self._tally.failures[verdict.key] = failure
         self._statistics.failures[failure] += 1
         self._first_raw = self._first_raw or verdict.raw
 
+    def _show_now_and_then(self) -> None:
+        if time.monotonic() - self._shown >= SHOWN_EVERY_S:
+            self._show()
+
     def _show(self) -> None:
         statistics = self._statistics
-        statistics.seconds = time.monotonic() - self._started
-        self._progress.update(statistics.done, max(self._total, statistics.needed), statistics.note)
+        self._shown = time.monotonic()
+        statistics.seconds = self._shown - self._started
+        note = statistics.note(self._in_flight, self._price)
+        self._progress.update(statistics.done, max(self._total, statistics.needed), note)
 
     def _stop_if_hopeless(self) -> None:
         calls, failed = self._statistics.calls, self._statistics.failed

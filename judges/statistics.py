@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from judges.questions import PairKeys
+from ratify.sections import PriceSection
 from ratify.types import Failure, Verdict
 
 
@@ -46,11 +47,17 @@ class LabellingStatistics:
         self.prompt_tokens += verdict.prompt_tokens
         self.completion_tokens += verdict.completion_tokens
 
-    @property
-    def note(self) -> str:
-        """The state of the pass for a person, in a few words."""
-        kinds = ", ".join(f"{count} {kind}" for kind, count in self.failures.most_common())
-        return f"{self.calls_per_s:.0f} calls/s" + (f"; failed: {kinds}" if kinds else "")
+    def note(self, in_flight: int, price: PriceSection | None = None) -> str:
+        """The state of a running pass for a person, in a few words; money where a price is known."""
+        tokens = self.prompt_tokens + self.completion_tokens
+        parts = [f"{self.calls_per_s:,.0f} calls/s", f"{in_flight} in flight"]
+        if tokens:
+            parts.append(f"{tokens / self.seconds:,.0f} tokens/s")
+        if price:
+            parts.append(f"{price.cost(self.prompt_tokens, self.completion_tokens):,.2f} {price.currency}")
+        if self.failures:
+            parts.append("failed: " + ", ".join(f"{count} {kind}" for kind, count in self.failures.most_common()))
+        return ", ".join(parts)
 
     def metrics(self) -> dict[str, float]:
         """The figures by metric key."""

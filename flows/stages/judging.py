@@ -119,8 +119,9 @@ async def collect(
 
 
 async def _ask(context: RunContext, questions: Mapping[str, Question], judge: Judge, store: VerdictStore) -> Collection:
+    section = context.config.judge
     with context.show("judging") as progress:
         return await collect_verdicts(
             questions, judge, store,
-            failure_budget=context.config.judge.failure_budget, progress=progress,
+            failure_budget=section.failure_budget, progress=progress, price=section.price,
         )  # fmt: skip
