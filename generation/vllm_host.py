@@ -108,6 +108,8 @@ def serve_here(command: dict[str, Any], on_cpu: bool) -> NoReturn:
         if on_cpu:
             _limit_memory()
             _keep_prefills_whole()
+            if _has_flag("--enforce-eager"):
+                _compile_nothing()
             if command["threads"] is not None:
                 _use_threads(command["threads"])
         runpy.run_module(SERVER, run_name="__main__", alter_sys=True)
@@ -135,6 +137,13 @@ def _keep_prefills_whole() -> None:
     """A seeded prompt split over two batches kills vLLM 0.32, which then rewinds a generator that cannot on a CPU."""
     if not _has_flag(*CHUNK_FLAGS):
         sys.argv.append(CHUNK_FLAGS[0])
+
+
+def _compile_nothing() -> None:
+    """vLLM compiles the count behind log-probabilities even where all is to be eager, with the first request that asks
+    for some: seconds of C++ compiler, while every other request waits."""
+    with contextlib.suppress(ImportError, AttributeError):
+        importlib.import_module("torch").compiler.set_stance("force_eager")
 
 
 def _has_flag(*flags: str) -> bool:

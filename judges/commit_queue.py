@@ -1,21 +1,23 @@
 """Group commit: verdicts that arrive close together share one transaction, and each caller waits until its own is on
 disk.
 
-A commit to disk costs milliseconds, whatever it holds. So that a killed process pays again for nothing but the
-requests that were in flight, an answer counts only once it is stored; so that this costs no throughput, answers are
-gathered for a few milliseconds and written together by one thread, the only one that writes.
+A commit costs the disk and the processor about the same whatever it holds. So that a killed process pays again for
+nothing but the requests that were in flight, an answer counts only once it is stored; so that this costs no
+throughput, commits begin at least a few milliseconds apart and take all that has arrived since, written by one thread,
+the only one that writes. An answer that comes alone is written at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 from ratify.types import Verdict
 from ratify.verdict_store import VerdictStore
 
-GATHER_S = 0.005
-"""How long the first verdict of a commit waits for others: short beside a request, long beside a commit's own cost."""
+APART_S = 0.005
+"""From the beginning of one commit to the next: short beside a request, long beside a commit's own cost."""
 MAX_BATCH = 2000
 """Verdicts in one transaction."""
 
@@ -55,10 +57,12 @@ class CommitQueue:
 
     async def _write(self) -> None:
         loop = asyncio.get_running_loop()
+        last = -math.inf
         while not (self._closing and not self._waiting):
             await self._arrived.wait()
             if not self._closing:
-                await asyncio.sleep(GATHER_S)
+                await asyncio.sleep(last + APART_S - loop.time())
+            last = loop.time()
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             if not self._waiting and not self._closing:
                 self._arrived.clear()

@@ -1,23 +1,30 @@
 """The labelling engine: ask a judge for the verdicts that the store does not have yet, and stop when too many calls
 fail.
 
-One event loop, as many workers as the endpoint takes requests, no batch barrier. A worker takes its next question
-once its last answer is on disk, so `kill -9` loses no verdict and pays again for what was in flight. What the
-verdicts add up to is computed in `aggregate.py`. Left out: several endpoints, adaptive concurrency, money.
+One event loop, as many workers as the endpoint takes requests, no batch barrier. Questions come as a stream and are
+made while others are answered; what is remembered of them is counts and failures, so that memory does not grow with
+their number. A worker takes its next question once its last answer is on disk, so `kill -9` loses no verdict and pays
+again for what was in flight. What the verdicts add up to is computed in `aggregate.py`. Left out: several endpoints,
+retries and adaptive concurrency (`ratify/client.py`), several processes (`judge_processes.py`), prices.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from judges.commit_queue import CommitQueue
 from judges.questions import Judge, Question
 from judges.statistics import LabellingStatistics
 from ratify.errors import BudgetError
 from ratify.progress import Progress, Silent
+from ratify.sections import PriceSection
 from ratify.types import Failure, Verdict
 from ratify.verdict_store import VerdictStore
 from ratify.workers import run_workers
@@ -26,6 +33,42 @@ MIN_CALLS = 20
 """Fewer calls say too little about a judge to stop it."""
 PATIENCE = 50
 """More failures than this are never waited for, however many calls are still to come."""
+LOOKED_UP_AT_ONCE = 64
+"""Questions that are made and looked up in one go: few enough that answers hardly wait for it, enough for one query."""
+
+
+SHOWN_EVERY_S = 0.2
+"""Seconds between two looks at the state of a pass."""
+
+
+class Budget(Protocol):
+    """Limits that a labelling pass must keep to: money, tokens, requests."""
+
+    def reserve(self, question: Question) -> None:
+        """Called before each request. Raises BudgetError when the request could break a limit; nothing more is asked
+        then, and what is in flight is dropped."""
+
+    def settle(self, verdict: Verdict) -> None:
+        """Called with each answer, failed ones too, once it is on disk: what was reserved for its key is now known."""
+
+
+class Unlimited:
+    """No limits."""
+
+    def reserve(self, question: Question) -> None:
+        """Allow it."""
+
+    def settle(self, verdict: Verdict) -> None:
+        """Forget it."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What is left of a labelling pass beside the verdicts in the store."""
+
+    statistics: LabellingStatistics
+    failures: dict[str, Failure] = field(default_factory=dict)
+    """Why a verdict is missing, by key."""
 
 
 @dataclass(frozen=True)
@@ -45,97 +88,165 @@ async def collect_verdicts(
     *,
     failure_budget: float,
     progress: Progress | None = None,
+    budget: Budget | None = None,
+    price: PriceSection | None = None,
 ) -> Collection:
-    """Read what is stored, ask the rest, store every answer.
+    """`label_stream` for questions that are all there, with their verdicts in memory afterwards."""
+    tally = await label_stream(
+        questions.values(), judge, store,
+        total=len(questions), failure_budget=failure_budget, progress=progress, budget=budget, price=price,
+    )  # fmt: skip
+    verdicts = store.get(key for key in questions if key not in tally.failures)
+    return Collection(verdicts, tally.failures, tally.statistics)
+
+
+async def label_stream(
+    questions: Iterable[Question],
+    judge: Judge,
+    store: VerdictStore,
+    *,
+    total: int,
+    failure_budget: float,
+    progress: Progress | None = None,
+    budget: Budget | None = None,
+    price: PriceSection | None = None,
+) -> Tally:
+    """Ask what is not stored, store every answer; verdicts are read from the store by key afterwards.
+
+    Args:
+        questions: Made while the pass runs. A key that comes twice is asked once.
+        judge: Who answers.
+        store: What is known already, and where answers go.
+        total: How many questions there will be, for the failure budget and the display; an estimate will do.
+        failure_budget: Largest share of verdicts that may fail.
+        progress: Where the state of the pass is shown.
+        budget: Limits that are checked before each request.
+        price: What tokens cost, for the display.
 
     Raises:
-        BudgetError: more than `failure_budget` (a share) of the verdicts failed.
+        BudgetError: more than `failure_budget` of the verdicts failed, or `budget` allows no further request.
         EndpointError: a fault that concerns every call.
         StoreError: an answer could not be stored.
     """
-    run = _Run(questions, judge, store, failure_budget, progress or Silent())
-    return await run.collect()
+    run = _Run(
+        questions, judge, store,
+        total=total, failure_budget=failure_budget, progress=progress or Silent(), budget=budget or Unlimited(),
+        price=price,
+    )  # fmt: skip
+    return await run.label()
 
 
 class _Run:
     def __init__(
         self,
-        questions: Mapping[str, Question],
+        questions: Iterable[Question],
         judge: Judge,
         store: VerdictStore,
+        *,
+        total: int,
         failure_budget: float,
         progress: Progress,
+        budget: Budget,
+        price: PriceSection | None,
     ) -> None:
-        self._questions = questions
+        self._questions = iter(questions)
         self._judge = judge
         self._store = store
-        self._budget = failure_budget
+        self._total = total
+        self._failure_budget = failure_budget
+        self._budget = budget
         self._progress = progress
-        self._verdicts: dict[str, Verdict] = {}
-        self._failures: dict[str, Failure] = {}
+        self._price = price
+        self._ready: deque[Question] = deque()
+        self._open: set[str] = set()
+        """Keys that are ready or in flight: not in the store, and not to be asked twice."""
         self._first_raw = ""
-        self._statistics = LabellingStatistics(needed=len(questions))
+        self._statistics = LabellingStatistics()
+        self._tally = Tally(self._statistics)
+        self._in_flight = 0
         self._started = time.monotonic()
+        self._shown = -math.inf
 
-    async def collect(self) -> Collection:
-        self._reuse()
-        missing = [question for key, question in self._questions.items() if key not in self._verdicts]
-        asked = iter([question for question in missing if question.key not in self._failures])
+    async def label(self) -> Tally:
+        statistics = self._statistics
         try:
             async with CommitQueue(self._store) as queue:
-                await self._work(asked, queue)
+                await run_workers(self._judge.concurrency, lambda: self._worker(queue))
         finally:
-            self._statistics.seconds = time.monotonic() - self._started
-        if self._statistics.failed > self._budget * len(self._questions):
-            raise self._stopped(self._statistics.failed, len(self._questions), "verdicts")
-        return Collection(self._verdicts, self._failures, self._statistics)
+            self._show()
+        if statistics.failed > self._failure_budget * statistics.needed:
+            raise self._stopped(statistics.failed, statistics.needed, "verdicts")
+        return self._tally
 
-    def _reuse(self) -> None:
-        """Take what is stored; one below today's `min_coverage` failed, and asking again would not mend it."""
-        for key, verdict in self._store.get(self._questions).items():
-            if verdict.coverage is not None and verdict.coverage < self._judge.min_coverage:
-                self._failures[key] = Failure.LOW_COVERAGE
-                self._statistics.failures[Failure.LOW_COVERAGE] += 1
-                self._first_raw = self._first_raw or verdict.raw
-            else:
-                self._verdicts[key] = verdict
-        self._statistics.reused = len(self._verdicts) + len(self._failures)
-
-    async def _work(self, questions: Iterator[Question], queue: CommitQueue) -> None:
-        """Run the workers; the first that fails stops the others."""
-        count = min(self._judge.concurrency, len(self._questions) - self._statistics.reused)
-        await run_workers(count, lambda: self._worker(questions, queue))
-
-    async def _worker(self, questions: Iterator[Question], queue: CommitQueue) -> None:
-        for question in questions:
+    async def _worker(self, queue: CommitQueue) -> None:
+        while (question := await self._next()) is not None:
+            self._budget.reserve(question)
+            self._in_flight += 1
             verdict = await self._judge.answer(question)
+            self._in_flight -= 1
             await queue.put(verdict)
+            self._budget.settle(verdict)
+            self._open.remove(question.key)
             self._count(verdict)
 
+    async def _next(self) -> Question | None:
+        """The next question without a verdict; None when there are no more."""
+        while not self._ready:
+            made = list(itertools.islice(self._questions, LOOKED_UP_AT_ONCE))
+            if not made:
+                return None
+            self._sort_out(made)
+            # Where all is stored, no request would ever let others run.
+            await asyncio.sleep(0)
+        return self._ready.popleft()
+
+    def _sort_out(self, made: Iterable[Question]) -> None:
+        """Leave what is stored; a verdict below today's `min_coverage` failed, and asking again would not mend it."""
+        asked = {q.key: q for q in made if q.key not in self._open and q.key not in self._tally.failures}
+        for key, verdict in self._store.get(asked).items():
+            del asked[key]
+            self._statistics.reused += 1
+            if verdict.coverage is not None and verdict.coverage < self._judge.min_coverage:
+                self._fail(verdict, Failure.LOW_COVERAGE)
+        self._statistics.needed = self._statistics.reused + self._statistics.calls + len(self._open) + len(asked)
+        self._open |= asked.keys()
+        self._ready.extend(asked.values())
+        self._show_now_and_then()
+
     def _count(self, verdict: Verdict) -> None:
-        statistics = self._statistics
-        statistics.count_call(verdict)
-        if verdict.failure is None:
-            self._verdicts[verdict.key] = verdict
-        else:
-            self._failures[verdict.key] = verdict.failure
-            self._first_raw = self._first_raw or verdict.raw
+        self._statistics.count_call(verdict)
+        if verdict.failure is not None:
+            self._fail(verdict, verdict.failure)
             self._stop_if_hopeless()
-        statistics.seconds = time.monotonic() - self._started
-        note = f"{statistics.calls_per_s:.0f} calls/s" + (f", {statistics.failed} failed" if statistics.failed else "")
-        self._progress.update(statistics.reused + statistics.calls, statistics.needed, note)
+        self._show_now_and_then()
+
+    def _fail(self, verdict: Verdict, failure: Failure) -> None:
+        self._tally.failures[verdict.key] = failure
+        self._statistics.failures[failure] += 1
+        self._first_raw = self._first_raw or verdict.raw
+
+    def _show_now_and_then(self) -> None:
+        if time.monotonic() - self._shown >= SHOWN_EVERY_S:
+            self._show()
+
+    def _show(self) -> None:
+        statistics = self._statistics
+        self._shown = time.monotonic()
+        statistics.seconds = self._shown - self._started
+        note = statistics.note(self._in_flight, self._price)
+        self._progress.update(statistics.done, max(self._total, statistics.needed), note)
 
     def _stop_if_hopeless(self) -> None:
         calls, failed = self._statistics.calls, self._statistics.failed
-        if over_budget(calls, failed, self._budget, len(self._questions)):
+        if over_budget(calls, failed, self._failure_budget, max(self._total, self._statistics.needed)):
             raise self._stopped(failed, calls, "calls")
 
     def _stopped(self, failed: int, total: int, what: str) -> BudgetError:
         kinds = ", ".join(f"{count} {kind}" for kind, count in self._statistics.failures.most_common())
         return BudgetError(
             f"judging stopped: {failed} of {total} {what} failed ({failed / total:.1%}; judge.failure_budget allows "
-            f"{self._budget:.1%}): {kinds}; the first one said: {self._first_raw!r}; the other verdicts are stored, "
-            "so mend the judge and run the same command again"
+            f"{self._failure_budget:.1%}): {kinds}; the first one said: {self._first_raw!r}; the other verdicts are "
+            "stored, so mend the judge and run the same command again"
         )
 
 

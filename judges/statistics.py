@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from judges.questions import PairKeys
+from ratify.sections import PriceSection
 from ratify.types import Failure, Verdict
 
 
@@ -31,17 +32,32 @@ class LabellingStatistics:
         return self.failures.total()
 
     @property
+    def done(self) -> int:
+        """Verdicts that need no further call."""
+        return self.reused + self.calls
+
+    @property
     def calls_per_s(self) -> float:
         """Calls per second of this pass."""
         return self.calls / self.seconds if self.seconds > 0 else 0.0
 
     def count_call(self, verdict: Verdict) -> None:
-        """Count one answered call."""
+        """Count one answered call, whether it gave a verdict or not."""
         self.calls += 1
         self.prompt_tokens += verdict.prompt_tokens
         self.completion_tokens += verdict.completion_tokens
-        if verdict.failure is not None:
-            self.failures[verdict.failure] += 1
+
+    def note(self, in_flight: int, price: PriceSection | None = None) -> str:
+        """The state of a running pass for a person, in a few words; money where a price is known."""
+        tokens = self.prompt_tokens + self.completion_tokens
+        parts = [f"{self.calls_per_s:,.0f} calls/s", f"{in_flight} in flight"]
+        if tokens:
+            parts.append(f"{tokens / self.seconds:,.0f} tokens/s")
+        if price:
+            parts.append(f"{price.cost(self.prompt_tokens, self.completion_tokens):,.2f} {price.currency}")
+        if self.failures:
+            parts.append("failed: " + ", ".join(f"{count} {kind}" for kind, count in self.failures.most_common()))
+        return ", ".join(parts)
 
     def metrics(self) -> dict[str, float]:
         """The figures by metric key."""

@@ -46,14 +46,26 @@ class _Lines:
     def __init__(self, title: str) -> None:
         self._title = title
         self._started = self._last = time.monotonic()
+        self._done = 0
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        if time.monotonic() - self._last < LINE_EVERY_S:
+        now = time.monotonic()
+        if now - self._last < LINE_EVERY_S:
             return
-        self._last = time.monotonic()
-        elapsed = self._last - self._started
         count = f"{done:,}/{total:,}, " if total else ""
-        print(f"  {self._title}: {count}{elapsed:.0f} s  {note}".rstrip(), file=sys.stderr, flush=True)
+        left = ""
+        if self._done < done < total:
+            left = time_left((total - done) * (now - self._last) / (done - self._done))
+        spent = f"{now - self._started:.0f} s{left}"
+        print(f"  {self._title}: {count}{spent}  {note}".rstrip(), file=sys.stderr, flush=True)
+        self._last, self._done = now, done
+
+
+def time_left(seconds: float) -> str:
+    """What a line says of the time that is left, at the speed since the line before."""
+    if seconds < 90:
+        return f", {seconds:.0f} s left"
+    return f", {seconds / 60:.0f} min left" if seconds < 5400 else f", {seconds / 3600:.1f} h left"
 
 
 @contextmanager

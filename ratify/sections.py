@@ -176,6 +176,8 @@ class JudgeSection(EndpointSection):
     max_same_position: float = Field(default=0.4, ge=0, le=1)
     """Pairwise: largest share of pairs in which the same position wins in both orders; above it the judge is refused.
     1 accepts every judge."""
+    processes: int = Field(default=1, gt=0)
+    """Processes that send the requests of one labelling pass; more than one pays off beyond about 700 calls/s."""
     prompts_dir: Path | None = None
     """Folder with your own `pointwise.txt` / `pairwise.txt`; None uses the ones in judges/prompts."""
     cache_salt: str = ""

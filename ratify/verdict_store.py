@@ -65,6 +65,9 @@ class VerdictStore:
         self._engine = sa.create_engine(self.url)
         if self.url.get_backend_name() == "sqlite":
             sa.event.listen(self._engine, "connect", _tune_sqlite)
+        self._insert_once = _insert_once(self.url.get_backend_name())
+        self._writer: sa.Connection | None = None
+        """Kept open: taking a connection for each commit costs more than the commit."""
         with _OneSentence(self), self._engine.begin() as connection:
             if self.url.get_backend_name() == "postgresql":
                 connection.execute(_ONE_AT_A_TIME)
@@ -81,11 +84,13 @@ class VerdictStore:
         # In the order of the keys: two writers that lock the same keys in different orders would wait for each other.
         answered = [_answer_row(each) for each in sorted(verdicts, key=_key) if each.failure is None]
         failed = [_failure_row(verdict) for verdict in verdicts if verdict.failure is not None]
-        with _OneSentence(self), self._engine.begin() as connection:
-            if answered:
-                connection.execute(self._insert_once(), answered)
-            if failed:
-                connection.execute(sa.insert(FAILURES), failed)
+        with _OneSentence(self):
+            self._writer = self._writer or self._engine.connect()
+            with self._writer.begin():
+                if answered:
+                    self._writer.execute(self._insert_once, answered)
+                if failed:
+                    self._writer.execute(sa.insert(FAILURES), failed)
 
     def get(self, keys: Iterable[str]) -> dict[str, Verdict]:
         """The stored verdicts among `keys`."""
@@ -109,12 +114,10 @@ class VerdictStore:
 
     def close(self) -> None:
         """Give the connections back."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
         self._engine.dispose()
-
-    def _insert_once(self) -> Any:
-        if self.url.get_backend_name() == "postgresql":
-            return postgresql.insert(VERDICTS).on_conflict_do_nothing(index_elements=["key"])
-        return sqlite.insert(VERDICTS).on_conflict_do_nothing(index_elements=["key"])
 
 
 class _OneSentence:
@@ -132,6 +135,13 @@ class _OneSentence:
             if "full" in reason:
                 reason = "the disk is full; free some space and run the same command again"
             raise StoreError(f"verdict store {self._where}: {reason}") from error
+
+
+def _insert_once(backend: str) -> Any:
+    """An insert that leaves a key which is known already as it was."""
+    if backend == "postgresql":
+        return postgresql.insert(VERDICTS).on_conflict_do_nothing(index_elements=["key"])
+    return sqlite.insert(VERDICTS).on_conflict_do_nothing(index_elements=["key"])
 
 
 def _tune_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

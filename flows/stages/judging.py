@@ -18,6 +18,7 @@ from flows.context import RunContext, endpoint_identity
 from flows.stages.servers import check_endpoint, judge_client
 from judges.assignment import cover
 from judges.bias import bias_metrics, measure_bias, require_fair, two_orders
+from judges.judge_processes import JudgeProcesses
 from judges.labelling import Collection, collect_verdicts
 from judges.labels import Labelled, label_pairs, labels_of
 from judges.model_judge import ModelJudge
@@ -141,12 +142,18 @@ async def collect(
     if context.config.judge.kind == "rules" or len(stored) == len(questions):
         return await _ask(context, questions, make_judge(context), store)
     async with judge_client(context, log_path=log_path) as client:
-        return await _ask(context, questions, make_judge(context, client), store)
+        if context.config.judge.processes == 1:
+            return await _ask(context, questions, make_judge(context, client), store)
+        section = context.config.judge
+        identity = digest(endpoint_identity(section))
+        async with JudgeProcesses(section, client.base_url, client.model, model_hash=identity) as judge:
+            return await _ask(context, questions, judge, store)
 
 
 async def _ask(context: RunContext, questions: Mapping[str, Question], judge: Judge, store: VerdictStore) -> Collection:
+    section = context.config.judge
     with context.show("judging") as progress:
         return await collect_verdicts(
             questions, judge, store,
-            failure_budget=context.config.judge.failure_budget, progress=progress,
+            failure_budget=section.failure_budget, progress=progress, price=section.price,
         )  # fmt: skip

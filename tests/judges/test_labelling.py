@@ -1,14 +1,10 @@
-"""The engine against a fake server: what is asked, what is reused, when it stops, and what survives a kill."""
+"""The engine against a fake server: what is asked, what is reused, when it stops."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import random
-import signal
-import subprocess
-import sys
-import time
+import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +12,17 @@ from typing import Any
 import pytest
 
 from constitutions.schema import Constitution
-from judges.labelling import Collection, collect_verdicts, over_budget
+from judges.labelling import Budget, Collection, Tally, collect_verdicts, label_stream, over_budget
 from judges.labels import compute_labels
 from judges.model_judge import ModelJudge
-from judges.questions import Questionnaire
+from judges.question_stream import stream_questions
+from judges.questions import Question, Questionnaire
 from judges.statistics import order_statistics
 from ratify.client import ChatClient
 from ratify.errors import BudgetError, EndpointError, StoreError
 from ratify.lineage import ROOT
-from ratify.sections import JudgeSection
-from ratify.types import Failure
+from ratify.sections import JudgeSection, PriceSection
+from ratify.types import Failure, Verdict
 from ratify.verdict_store import VerdictStore
 from tests.judges.fake_server import FakeServer
 from tests.judges.worlds import asked, completion, constitution, many, pair, prompt
@@ -54,6 +51,7 @@ def run(
     rules: Constitution = RULES,
     world: Any = None,
     settings: JudgeSection | None = None,
+    budget: Budget | None = None,
 ) -> tuple[Questionnaire, Collection]:
     prompts, pairs = world or many(10)
     settings = settings or section()
@@ -62,8 +60,9 @@ def run(
         async with ChatClient(settings, server.url, settings.model) as client:
             judge = ModelJudge(settings, client)
             sheet = asked(judge, rules, prompts, pairs)
-            budget = settings.failure_budget
-            return sheet, await collect_verdicts(sheet.questions, judge, store, failure_budget=budget)
+            allowed = settings.failure_budget
+            found = await collect_verdicts(sheet.questions, judge, store, failure_budget=allowed, budget=budget)
+            return sheet, found
 
     return asyncio.run(label())
 
@@ -205,6 +204,102 @@ def test_a_store_that_cannot_be_written_stops_the_run(server: FakeServer, store:
         run(server, store)
 
 
+class AtMost:
+    """A budget of so many requests."""
+
+    def __init__(self, requests: int) -> None:
+        self.left = requests
+        self.settled: list[str] = []
+
+    def reserve(self, _question: Question) -> None:
+        if not self.left:
+            raise BudgetError("no request is left")
+        self.left -= 1
+
+    def settle(self, verdict: Verdict) -> None:
+        self.settled.append(verdict.key)
+
+
+def test_a_budget_is_asked_before_each_request_and_told_of_each_stored_answer(
+    server: FakeServer, store: VerdictStore
+) -> None:
+    budget = AtMost(25)
+    with pytest.raises(BudgetError, match="no request is left"):
+        run(server, store, budget=budget)
+    assert server.requests <= 25 and set(budget.settled) <= set(store.get(budget.settled))
+    run(server, store, budget=AtMost(60 - store.count()))
+    assert store.count() == 60
+
+
+class Notes:
+    """Remembers what was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[int, int, str]] = []
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        self.shown.append((done, total, note))
+
+
+def test_the_display_says_speed_tokens_money_and_failures(
+    server: FakeServer, store: VerdictStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("judges.labelling.SHOWN_EVERY_S", 0.0)
+    server.faults = ["html"]
+    notes, prompts_and_pairs = Notes(), many(10)
+    price = PriceSection(prompt_per_million=1000.0, completion_per_million=0.0, currency="EUR")
+
+    async def label() -> None:
+        async with ChatClient(section(), server.url, "fake") as client:
+            judge = ModelJudge(section(), client)
+            questions = asked(judge, RULES, *prompts_and_pairs).questions
+            await collect_verdicts(questions, judge, store, failure_budget=0.05, progress=notes, price=price)
+
+    asyncio.run(label())
+    assert [total for _, total, _ in notes.shown] == [60] * len(notes.shown)
+    assert any(re.search(r"[1-8] in flight", note) for _, _, note in notes.shown)
+    done, _, last = notes.shown[-1]
+    assert done == 60 and re.fullmatch(
+        r"[\d,]+ calls/s, 0 in flight, [\d,]+ tokens/s, 5.90 EUR, failed: 1 parse_error", last
+    )
+
+
+def test_a_stream_is_read_as_it_is_asked_and_a_repeated_question_is_asked_once(
+    server: FakeServer, store: VerdictStore
+) -> None:
+    server.latency_s = 0.02
+    ahead: list[int] = []
+    settings = section(protocol="pairwise")
+
+    async def label() -> Tally:
+        async with ChatClient(settings, server.url, "fake") as client:
+            judge = ModelJudge(settings, client)
+            prompts, pairs = many(100)
+
+            def questions() -> Iterator[Question]:
+                for number, question in enumerate(stream_questions(prompts, pairs, RULES.active, judge)):
+                    ahead.append(number - server.answered)
+                    yield question
+                    yield question
+
+            return await label_stream(questions(), judge, store, total=600, failure_budget=0.0)
+
+    tally = asyncio.run(label())
+    assert server.requests == store.count() == tally.statistics.calls == 600 and tally.statistics.reused == 0
+    assert max(ahead) <= 64 + 8 + 1
+
+
+def test_a_stream_asks_what_the_questionnaire_asks(server: FakeServer) -> None:
+    """Also where completions are shared by pairs, or word for word the same."""
+    replies = [completion(text, f"p/{number}") for number, text in enumerate(["Yes.", "No.", "No.", "Who knows."])]
+    pairs = [*itertools.combinations(replies, 2), *many(30)[1]]
+    prompts = {"p": prompt()} | many(30)[0]
+    for protocol in ("pointwise", "pairwise"):
+        judge = ModelJudge(section(protocol=protocol))
+        streamed = list(stream_questions(prompts, pairs, RULES.active, judge))
+        assert streamed == list(asked(judge, RULES, prompts, pairs).questions.values())
+
+
 def test_over_budget_needs_calls_and_more_than_luck() -> None:
     assert not over_budget(19, 19, 0.02, 1000)
     assert not over_budget(100, 4, 0.02, 100)  # 2 expected, 3 standard errors are 4.2
@@ -247,51 +342,3 @@ def test_ctrl_c_keeps_what_was_answered(server: FakeServer, store: VerdictStore)
 
     asyncio.run(cancelled())
     assert 0 < server.requests - store.count() <= 8 and store.count() > 8
-
-
-CHILD = """
-import asyncio, sys
-from pathlib import Path
-from judges.labelling import collect_verdicts
-from judges.model_judge import ModelJudge
-from ratify.client import ChatClient
-from ratify.verdict_store import VerdictStore
-from tests.judges.test_labelling import RULES, section
-from tests.judges.worlds import asked, many
-
-async def main():
-    settings = section(concurrency=16)
-    async with ChatClient(settings, sys.argv[1], "fake") as client:
-        judge = ModelJudge(settings, client)
-        questions = asked(judge, RULES, *many(100)).questions
-        await collect_verdicts(questions, judge, VerdictStore.in_folder(Path(sys.argv[2])), failure_budget=0.02)
-
-asyncio.run(main())
-"""
-
-
-def test_kill_9_loses_no_verdict_and_pays_again_only_what_was_in_flight(server: FakeServer, tmp_path: Path) -> None:
-    """600 verdicts, 16 in flight, killed at random moments until a run gets through."""
-    server.latency_s = 0.02
-    draw = random.Random(7)
-    kills = 0
-    stored = 0
-    while stored < 600:
-        before = server.requests
-        child = subprocess.Popen([sys.executable, "-c", CHILD, server.url, str(tmp_path)], cwd=ROOT)
-        waiting_for = before + draw.randint(20, 250)
-        while child.poll() is None and server.requests < waiting_for:
-            time.sleep(0.002)
-        if child.poll() is None:
-            child.send_signal(signal.SIGKILL)
-            kills += 1
-        child.wait()
-        store = VerdictStore.in_folder(tmp_path)
-        assert store.count() >= stored
-        stored = store.count()
-        store.close()
-    time.sleep(0.1)
-    paid_again = server.requests - 600
-    print(json.dumps({"kills": kills, "paid_again": paid_again}))
-    assert kills >= 2 and 0 <= paid_again <= 16 * kills
-    assert len(set(server.texts)) == 600
