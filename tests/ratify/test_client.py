@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ratify.client import CallFailed, ChatAnswer, ChatClient, _first_token
+from ratify.answers import _first_token
+from ratify.client import CallFailed, ChatAnswer, ChatClient
 from ratify.errors import EndpointError
 from ratify.sections import EndpointSection
 from ratify.types import Failure, Message
