@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ratify.answers import CallFailed
@@ -65,7 +65,18 @@ def open_session(base_url: str, key: str) -> aiohttp.ClientSession:
     looked up once, and never used for an address of this machine."""
     import aiohttp
 
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=_trust(base_url))
+    class Connector(aiohttp.TCPConnector):
+        """Keeps no connection on which the server has said something that nobody asked for: aiohttp would take it for
+        the answer to the next request, and a verdict would be another question's."""
+
+        async def _get(self, key: Any, traces: Any) -> Any:
+            connection = await super()._get(key, traces)
+            while connection and connection.protocol and connection.protocol.should_close:
+                connection.close()
+                connection = await super()._get(key, traces)
+            return connection
+
+    connector = Connector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=_trust(base_url))
     return aiohttp.ClientSession(
         connector=connector,
         headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json", "User-Agent": "ratify"},
