@@ -2,10 +2,9 @@
 
 Three signs lower the limit. A refusal (429, 503) or a timeout halves it, once for all requests that were sent before
 the last cut (additive increase, multiplicative decrease: Chiu and Jain 1989). A latency above twice the usual one for
-two windows lowers it in proportion, as the gradient of Netflix's concurrency-limits does; but a slower server may also
-have harder questions, so the cut is a trial that is taken back when fewer requests in flight finish fewer requests per
-second. And a queue that the server itself reports is cut away. Everything else raises the limit by its square root per
-window, up to the ceiling.
+two windows lowers it, as in Netflix's concurrency-limits; but a slower server may also have harder questions, so the
+cut is a trial that is taken back when fewer requests in flight finish fewer requests per second. And a queue that the
+server itself reports is cut away. Everything else raises the limit by its square root per window, up to the ceiling.
 
 It begins at the ceiling, so a server that keeps up costs nothing. Pure: the clock is an argument. Left out: which
 request goes where (`endpoints.py`), and pauses (`pauses.py`).
@@ -16,17 +15,20 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-MIN_WINDOW = 8
+MIN_WINDOW = 16
 """Fewest answers that a latency is measured over."""
 SLOW = 2.0
 """Latency above this many times the usual one is a sign of too many requests; a window's mean of heavy-tailed latencies
 stays below it."""
 SLOW_WINDOWS = 2
 """The first slow window may lie half before the change."""
-KEPT_THROUGHPUT = 0.9
-"""A lower limit that finishes less than this share of requests per second is taken back."""
-SMOOTHING = 0.1
-"""Weight of the newest window in the usual latency."""
+CUT = 0.6
+"""Share of the limit that a trial keeps: so little that its throughput tells a queue (the same) from harder questions
+(less in proportion)."""
+KEPT_THROUGHPUT = 0.8
+"""A trial that finishes less than this share of requests per second is taken back."""
+FALLING, RISING = 0.1, 0.02
+"""Weight of a window in the usual latency; a queue that builds up must not become the usual thing at once."""
 SPARE_SHARE = 0.125
 """Requests that may wait inside the server, as a share of those it computes, so that it never runs dry."""
 
@@ -106,9 +108,10 @@ class ConcurrencyLimit:
         self._slow = self._slow + 1 if seen.latency_s > SLOW * usual_s else 0
         if self._slow >= SLOW_WINDOWS and used and seen.limit > 1:
             self._trial = seen
-            self._set(seen.limit * max(0.5, SLOW * usual_s / seen.latency_s))
+            self._set(seen.limit * CUT)
         elif not self._slow:
-            self._usual_s = usual_s + SMOOTHING * (seen.latency_s - usual_s)
+            weight = FALLING if seen.latency_s < usual_s else RISING
+            self._usual_s = usual_s + weight * (seen.latency_s - usual_s)
             if used:
                 self._set(seen.limit + math.sqrt(seen.limit))
 

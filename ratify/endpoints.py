@@ -1,7 +1,7 @@
 """The servers that answer for one model: which one takes the next request, and when none should.
 
 A request goes to the server with the most room. Where there are several, questions that begin alike go to the same
-one, which has computed that beginning already, unless it carries a quarter more than its share (consistent hashing
+one, which has computed that beginning already, unless it carries half more than its share (consistent hashing
 with bounded loads: Mirrokni, Thorup and Zadimoghaddam 2016, arXiv 1608.01350). A server that fails time after time is
 rested, for longer each time, while others are well; one request then finds out whether it is back. A server that asks
 for a pause gets it as a whole. Left out: the exchange itself (`wire.py`) and retries (`client.py`).
@@ -25,7 +25,7 @@ ILL_AFTER = 5
 """Faults in a row after which a server is rested."""
 REST_BASE_S = 0.5
 LONGEST_REST_S = 60.0
-OVERLOAD = 1.25
+OVERLOAD = 1.5
 """A server may carry this many times its share before a request goes elsewhere than where it began."""
 
 
@@ -203,8 +203,9 @@ class EndpointPool:
             return resting
         carried = sum(each.in_flight for each in askable) + 1
         room = sum(each.concurrency.limit for each in askable)
-        home = max(free, key=lambda each: _affinity(begins, each.url))
-        return home if home.load <= OVERLOAD * carried / room else min(free, key=lambda each: each.load)
+        bound = OVERLOAD * carried / room
+        homes = sorted(free, key=lambda each: _affinity(begins, each.url), reverse=True)
+        return next((each for each in homes if each.load <= bound), None) or min(free, key=lambda each: each.load)
 
     def _wake(self) -> None:
         """Grant what can be granted, in order, and set the alarm for the next pause that ends."""
