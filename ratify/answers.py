@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ratify.types import Failure
 
 RAW_LIMIT = 2000
 """Characters of a rubbish answer that are kept."""
+MOST_SHOWN = 1 << 16
+"""Characters that are looked through for secrets before they are cut to `RAW_LIMIT`."""
 MOST_TOKENS = 2**31 - 1
 """Larger counts are rubbish, and would not fit into the store."""
 BROKEN_OFF = ("abort", "error")
 """Finish reasons of an answer that the server itself gave up."""
+Clean = Callable[[str], str]
 _UNREADABLE = (AttributeError, TypeError, LookupError, ValueError, ArithmeticError, RecursionError)
 
 
@@ -48,8 +52,8 @@ class CallFailed(Exception):
         self.attempts = attempts
 
 
-def decode(body: bytes) -> Any:
-    """The JSON value in a body.
+def decode(body: bytes, clean: Clean = str) -> Any:
+    """The JSON value in a body; `clean` takes secrets out of what a failure keeps of it.
 
     Raises:
         CallFailed: it is not JSON.
@@ -57,12 +61,12 @@ def decode(body: bytes) -> Any:
     try:
         return json.loads(body)
     except _UNREADABLE as error:
-        shown = body[: 4 * RAW_LIMIT].decode("utf-8", "replace")
+        shown = clean(body[:MOST_SHOWN].decode("utf-8", "replace"))
         raise CallFailed(Failure.PARSE_ERROR, f"not JSON ({type(error).__name__}): {shown}") from None
 
 
-def read_answer(answer: Any) -> ChatAnswer:
-    """Take apart a chat completion.
+def read_answer(answer: Any, clean: Clean = str) -> ChatAnswer:
+    """Take apart a chat completion; `clean` takes secrets out of what a failure keeps of it.
 
     Raises:
         CallFailed: it is not one, or only half of one.
@@ -81,9 +85,9 @@ def read_answer(answer: Any) -> ChatAnswer:
             token_ids=tuple(int(token) for token in choice["token_ids"]) if choice.get("token_ids") else None,
         )
     except _UNREADABLE:
-        raise CallFailed(Failure.PARSE_ERROR, _shown(answer)) from None
+        raise CallFailed(Failure.PARSE_ERROR, clean(_shown(answer))) from None
     if reason in BROKEN_OFF:
-        raise CallFailed(Failure.TRANSPORT_ERROR, f"the server broke the answer off ({reason}): {_shown(answer)}")
+        raise CallFailed(Failure.TRANSPORT_ERROR, f"the server broke off ({reason}): {clean(_shown(answer))}")
     return found
 
 
@@ -130,6 +134,6 @@ def _log_add(one: float, other: float) -> float:
 def _shown(answer: Any) -> str:
     """An answer as text, whatever it is made of."""
     try:
-        return str(answer)[: 4 * RAW_LIMIT]
+        return str(answer)[:MOST_SHOWN]
     except (ValueError, RecursionError):
         return f"a {type(answer).__name__} that cannot be shown"

@@ -16,9 +16,9 @@ import os
 import random
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ratify.answers import CallFailed, ChatAnswer, decode, read_answer
+from ratify.answers import CallFailed, ChatAnswer, Clean, decode, read_answer
 from ratify.endpoints import Endpoint, EndpointPool, Load
 from ratify.errors import EndpointError
 from ratify.pauses import full_jitter_s, rate_limit_pause_s
@@ -37,6 +37,16 @@ CHECK_TIMEOUT_S = 20.0
 UNREADABLE_RETRIES = 2
 """An answer that cannot be read was computed, and may have been paid for: it is asked for again at most this often."""
 _log = logging.getLogger(__name__)
+
+
+class _Request(NamedTuple):
+    """One request on its way."""
+
+    body: bytes
+    begins: str
+    """What decides where it goes."""
+    clean: Clean
+    """Takes the key and this request's messages out of a text."""
 
 
 class ChatClient:
@@ -90,16 +100,31 @@ class ChatClient:
         url = endpoint.url
         try:
             reply = await exchange(self._sessions[url], "GET", f"{url}/models", timeout_s=CHECK_TIMEOUT_S)
-            names = _models(reply, url, self._endpoint.api_key_env, self.model)
+            names = self._models(reply, url)
         except CallFailed as failed:
             if isinstance(failed, Fault) and failed.failure is Failure.TRANSPORT_ERROR and _unreachable(failed):
                 endpoint.declare_ill(asyncio.get_running_loop().time())
                 return url
-            said = self._clean(failed.raw)[:300]
+            said = failed.raw[:300]
             raise EndpointError(f"{url} answers, but not as an OpenAI-compatible server ({said})") from None
         if self.model not in names:
             raise EndpointError(f"{url} does not serve {self.model!r}; it serves: {', '.join(names) or 'nothing'}")
         return None
+
+    def _models(self, reply: Reply, url: str) -> list[str]:
+        """The names in a list of models."""
+        error = refusal(reply, url, self._endpoint.api_key_env, self.model)
+        if error:
+            raise error
+        fault = fault_of(reply, self._clean)
+        if fault and reply.status != 200:
+            raise EndpointError(f"{url} refuses the request ({fault.raw[:300]})")
+        if fault:
+            raise fault
+        try:
+            return [str(each["id"]) for each in decode(reply.body, self._clean)["data"]]
+        except (AttributeError, TypeError, LookupError):
+            raise CallFailed(Failure.PARSE_ERROR, self._clean(reply.body.decode("utf-8", "replace"))) from None
 
     async def chat(
         self,
@@ -122,25 +147,24 @@ class ChatClient:
             self.model, messages, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed,
             top_logprobs=top_logprobs, extra_body=extra_body,
         )  # fmt: skip
-        begins = _beginning(messages) if len(self._urls) > 1 else ""
-        try:
-            return await self._persist(json.dumps(request).encode(), begins)
-        except CallFailed as failed:
-            raw = self._clean(failed.raw, [message.content for message in messages])
-            raise CallFailed(failed.failure, raw, failed.attempts) from None
-        except EndpointError as error:
-            raise EndpointError(self._clean(str(error), [message.content for message in messages])) from None
+        return await self._persist(
+            _Request(
+                json.dumps(request).encode(),
+                _beginning(messages) if len(self._urls) > 1 else "",
+                lambda text: redact(text, [self._key], [message.content for message in messages]),
+            )
+        )
 
-    async def _persist(self, body: bytes, begins: str) -> ChatAnswer:
+    async def _persist(self, request: _Request) -> ChatAnswer:
         """Try until an answer, the last retry, or the end of the request's time. Waiting for a server with room costs
         no time: others are answered meanwhile."""
         patience_s, attempt, retries, last = self._endpoint.total_timeout_s, 0, 0, None
         while True:
-            lease = await self._pool.lease(begins, last)
+            lease = await self._pool.lease(request.begins, last)
             last, answered_before = lease.endpoint, lease.endpoint.answered
             attempt += 1
             try:
-                answer = await self._attempt(lease.endpoint, body, min(self._endpoint.timeout_s, patience_s))
+                answer = await self._attempt(lease.endpoint, request, min(self._endpoint.timeout_s, patience_s))
             except Fault as fault:
                 self._pool.settle(lease, fault.sign, fault.pause_s)
                 patience_s -= asyncio.get_running_loop().time() - lease.sent_at
@@ -167,37 +191,30 @@ class ChatClient:
         most = self._endpoint.max_retries
         return min(most, UNREADABLE_RETRIES) if fault.failure is Failure.PARSE_ERROR else most
 
-    async def _attempt(self, endpoint: Endpoint, body: bytes, timeout_s: float) -> tuple[float, ChatAnswer]:
+    async def _attempt(self, endpoint: Endpoint, request: _Request, timeout_s: float) -> tuple[float, ChatAnswer]:
         """One exchange: the pause that the rate limit asks for, and the answer."""
         url = f"{endpoint.url}/chat/completions"
-        reply = await exchange(self._sessions[endpoint.url], "POST", url, timeout_s=timeout_s, body=body)
+        reply = await exchange(self._sessions[endpoint.url], "POST", url, timeout_s=timeout_s, body=request.body)
         error = refusal(reply, endpoint.url, self._endpoint.api_key_env, self.model)
         if error:
             raise error
-        fault = fault_of(reply)
+        fault = fault_of(reply, request.clean)
         if fault:
-            raise self._fatal_at_first(fault, reply, endpoint)
+            raise _fatal_at_first(fault, endpoint)
         try:
-            answer = read_answer(decode(self._without_key(reply.body)))
+            answer = read_answer(decode(self._without_key(reply.body), request.clean), request.clean)
         except CallFailed as failed:
             raise Fault(failed.failure, failed.raw, Sign.ILL) from None
         limited = "x-ratelimit-remaining-requests" in reply.headers or "x-ratelimit-remaining-tokens" in reply.headers
         return rate_limit_pause_s(reply.headers, endpoint.in_flight) if limited else 0.0, answer
-
-    def _fatal_at_first(self, fault: Fault, reply: Reply, endpoint: Endpoint) -> Exception:
-        """A request that the server calls wrong concerns every call, unless it has answered others."""
-        if fault.sign is Sign.SILENT and fault.failure is Failure.TRANSPORT_ERROR and not endpoint.answered:
-            said = reply.body[:300].decode("utf-8", "replace")
-            return EndpointError(f"{endpoint.url} refuses the request (HTTP {reply.status}): {said}")
-        return fault
 
     def _without_key(self, body: bytes) -> bytes:
         """A body that does not echo the key."""
         secret = self._key.encode()
         return body.replace(secret, b"[redacted]") if secret and secret in body else body
 
-    def _clean(self, text: str, echoes: Sequence[str] = ()) -> str:
-        return redact(text, [self._key], echoes)
+    def _clean(self, text: str) -> str:
+        return redact(text, [self._key])
 
 
 def chat_request(
@@ -241,21 +258,11 @@ def _key(endpoint: EndpointSection) -> str:
     return key
 
 
-def _models(reply: Reply, url: str, key_env: str, model: str) -> list[str]:
-    """The names in a list of models."""
-    error = refusal(reply, url, key_env, model)
-    if error:
-        raise error
-    fault = fault_of(reply)
-    if fault and reply.status != 200:
-        said = reply.body[:300].decode("utf-8", "replace")
-        raise EndpointError(f"{url} refuses the request (HTTP {reply.status}): {said}")
-    if fault:
-        raise fault
-    try:
-        return [str(each["id"]) for each in decode(reply.body)["data"]]
-    except (AttributeError, TypeError, LookupError):
-        raise CallFailed(Failure.PARSE_ERROR, reply.body[:300].decode("utf-8", "replace")) from None
+def _fatal_at_first(fault: Fault, endpoint: Endpoint) -> Exception:
+    """A request that the server calls wrong concerns every call, unless it has answered others."""
+    if fault.sign is Sign.SILENT and fault.failure is Failure.TRANSPORT_ERROR and not endpoint.answered:
+        return EndpointError(f"{endpoint.url} refuses the request ({fault.raw[:300]})")
+    return fault
 
 
 def _unreachable(fault: Fault) -> bool:

@@ -8,6 +8,7 @@ about a secret in its own words.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 
@@ -15,6 +16,8 @@ REDACTED = "[redacted]"
 PROMPT = "[prompt]"
 MIN_ECHO = 12
 """Shorter messages are too likely to be part of something else."""
+PIECE = 64
+"""A message is looked for in pieces of about so many characters, since an echo may be cut off."""
 _CREDENTIALS = re.compile(
     r"""(?ix)
     (?P<head>
@@ -31,13 +34,26 @@ _CREDENTIALS = re.compile(
 
 def redact(text: str, secrets: Iterable[str] = (), echoes: Iterable[str] = ()) -> str:
     """`text` without `secrets`, without anything that looks like a credential, and without the messages `echoes`,
-    as they are or as JSON writes them."""
+    as they are or as JSON writes them. Give the whole text: half a secret is not found."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, REDACTED)
     for echo in echoes:
-        if len(echo) >= MIN_ECHO:
-            text = text.replace(echo, PROMPT)
-            for ascii_only in (True, False):
-                text = text.replace(json.dumps(echo, ensure_ascii=ascii_only)[1:-1], PROMPT)
+        for piece in _pieces(echo):
+            for form in {
+                piece,
+                json.dumps(piece)[1:-1],
+                json.dumps(piece, ensure_ascii=False)[1:-1],
+                repr(piece)[1:-1],
+            }:
+                text = text.replace(form, PROMPT)
+    text = re.sub(rf"(?:{re.escape(PROMPT)})+", PROMPT, text)
     return _CREDENTIALS.sub(lambda found: (found["head"] or "") + REDACTED, text)
+
+
+def _pieces(message: str) -> list[str]:
+    """A message cut into pieces of nearly equal length."""
+    if len(message) < MIN_ECHO:
+        return []
+    size = math.ceil(len(message) / math.ceil(len(message) / PIECE))
+    return [message[start : start + size] for start in range(0, len(message), size)]

@@ -135,9 +135,7 @@ class EndpointSection(Section):
     @classmethod
     def _names_a_variable(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ValueError(
-                "must name an environment variable, such as OPENAI_API_KEY; the key itself goes nowhere"
-            )
+            raise ValueError("must name an environment variable, such as OPENAI_API_KEY; the key itself goes nowhere")
         return name
 
     @model_validator(mode="after")

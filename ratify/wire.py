@@ -15,7 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ratify.answers import CallFailed
+from ratify.answers import CallFailed, Clean
 from ratify.errors import EndpointError
 from ratify.pauses import retry_after_s
 from ratify.types import Failure
@@ -119,33 +119,42 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
         if size > limit:
             response.close()
             if response.status == 200:
-                head = b"".join(parts)[:200].decode("utf-8", "replace")
-                raise Fault(Failure.PARSE_ERROR, f"an answer of more than {limit >> 20} MiB: {head}", Sign.ILL)
+                raise Fault(Failure.PARSE_ERROR, f"an answer of more than {limit >> 20} MiB", Sign.ILL)
             break
     return b"".join(parts)
 
 
-def fault_of(reply: Reply) -> Fault | None:
+def fault_of(reply: Reply, clean: Clean = str) -> Fault | None:
     """What is wrong with a reply before its body is looked into; None for an answer.
 
-    A status that concerns every call (a refused key, an unknown model) is for `refusal`; ask it first.
+    A status that concerns every call (a refused key, an unknown model) is for `refusal`; ask it first. `clean` takes
+    secrets out of what is kept.
     """
     status = reply.status
-    text = reply.body[:4000].decode("utf-8", "replace")
+    if status == 200 and _media_type(reply) in JSON_TYPES:
+        return None
+    text = clean(reply.body[:MAX_ERROR_BODY].decode("utf-8", "replace"))
     said = f"HTTP {status}: {text}"
     if status == 200:
-        kind = reply.headers.get("content-type", "").split(";")[0].strip().lower()
-        return None if kind in JSON_TYPES else Fault(Failure.PARSE_ERROR, f"content type {kind}: {text}", Sign.ILL)
+        return Fault(Failure.PARSE_ERROR, f"content type {_media_type(reply)}: {text}", Sign.ILL)
     if status in (429, 503):
         pause_s = retry_after_s(reply.headers, datetime.now(UTC))
         return Fault(Failure.TRANSPORT_ERROR, said, Sign.BUSY, pause_s)
     if status >= 500 or status in (408, 409):
         return Fault(Failure.TRANSPORT_ERROR, said, Sign.SLOW if status in (408, 504) else Sign.ILL)
+    return Fault(_objection(status, text), said, Sign.SILENT)
+
+
+def _objection(status: int, text: str) -> Failure:
+    """What the server has against a request, where it says so."""
     if "content_filter" in text or "content_policy" in text:
-        return Fault(Failure.REFUSED, said, Sign.SILENT)
-    if status == 413 or (status == 400 and ("context" in text or "maximum" in text)):
-        return Fault(Failure.TRUNCATED, said, Sign.SILENT)
-    return Fault(Failure.TRANSPORT_ERROR, said, Sign.SILENT)
+        return Failure.REFUSED
+    too_long = status == 413 or (status == 400 and ("context" in text or "maximum" in text))
+    return Failure.TRUNCATED if too_long else Failure.TRANSPORT_ERROR
+
+
+def _media_type(reply: Reply) -> str:
+    return reply.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def refusal(reply: Reply, base_url: str, key_env: str, model: str) -> EndpointError | None:

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server that writes its bytes itself and spoils a share of the requests, each in one of many ways.
+"""An OpenAI-compatible server that writes its bytes itself and spoils a share of the requests in many ways.
 
 What happens to a request depends on the seed, the question and how often it was asked, not on the order of arrival. The
 truth about every question is known: `truth(text)`. `python -m tests.judges.chaos_server` runs it as a process.
@@ -96,7 +96,7 @@ ERRORS = {
     "a bomb": reply(gzip.compress(bytes(64 << 20)), more="Content-Encoding: gzip\r\n"),
     "ssh": b"SSH-2.0-OpenSSH_9.6\r\n",
     "endless header": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
-    "wrong chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\nZZ\r\n{}\r\n",
+    "wrong chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/json\r\n\r\nZZ\r\n{}\r\n",
 }  # fmt: skip
 WAYS = ("reset", "closed", "hang", "hang in the middle", "drip", "half", "truncated", "huge", "second answer", "key")
 KINDS = (*HALVES, *ERRORS, *WAYS)
@@ -231,7 +231,9 @@ class ChaosServer:
 
     async def _second_answer(self, _head: str, text: str, asked: Any, writer: asyncio.StreamWriter) -> bool:
         """The true answer, and behind it a false one that nobody asked for, on a connection that stays open."""
-        true, false = (reply(json.dumps(each).encode()) for each in (completion(by_hash(text), asked), lie(text, asked)))
+        true, false = (
+            reply(json.dumps(each).encode()) for each in (completion(by_hash(text), asked), lie(text, asked))
+        )
         if self.late_s:
             writer.write(true)
             await asyncio.sleep(self.late_s)

@@ -1,4 +1,4 @@
-"""Labelling against a server that spoils nearly a third of the requests: a verdict is true, or it is a typed failure."""
+"""Labelling against a server that spoils nearly a third of the requests: a verdict is true, or a typed failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The concurrency limit against simulated servers: a queue with slots, a rate limit, and latencies that mean nothing."""
+"""The concurrency limit against simulated servers: slots with a queue, a rate limit, latencies that mean nothing."""
 
 from __future__ import annotations
 

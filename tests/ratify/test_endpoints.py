@@ -93,7 +93,9 @@ def test_questions_about_the_same_replies_go_to_the_same_server(three: list[Fake
     for server in three:
         server.latency_s = 0.01
     conversations = [f"Conversation {number}. " * 60 for number in range(30)]
-    converse(section(*three, concurrency=48), [f"{talk}Rule {rule * 'x'}" for talk in conversations for rule in range(8)])
+    converse(
+        section(*three, concurrency=48), [f"{talk}Rule {rule * 'x'}" for talk in conversations for rule in range(8)]
+    )
     homes = [sum(any(text.startswith(talk) for text in server.texts) for server in three) for talk in conversations]
     assert sum(server.requests for server in three) == 240
     assert sum(homes) <= 1.7 * len(conversations)  # spread at random each would meet all three

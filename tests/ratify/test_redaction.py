@@ -30,7 +30,9 @@ def test_whatever_looks_like_a_credential_is_taken_out(text: str) -> None:
     assert "SECRET99" not in redact(text) and "[redacted]" in redact(text)
 
 
-@pytest.mark.parametrize("text", ["The bearer of this letter", "the basic idea is fine", "task-driven", "HTTP 500: oops"])
+@pytest.mark.parametrize(
+    "text", ["The bearer of this letter", "the basic idea is fine", "task-driven", "HTTP 500: oops"]
+)
 def test_plain_words_stay(text: str) -> None:
     assert redact(text) == text
 
@@ -43,3 +45,9 @@ def test_a_prompt_is_taken_out_as_it_is_and_as_json_writes_it() -> None:
     for echo in (PROMPT, json.dumps(PROMPT), json.dumps({"messages": [{"content": PROMPT}]}, ensure_ascii=False)):
         assert "hunter2" not in redact(f"bad request: {echo}", (), [PROMPT])
     assert redact("yes, a word", (), ["yes"]) == "yes, a word"
+
+
+def test_an_echo_that_is_cut_off_is_taken_out_as_far_as_it_goes() -> None:
+    prompt = "".join(f"Sentence {number} holds private matter number {number}.\n" for number in range(50))
+    cleaned = redact(f"error near: {json.dumps(prompt)[1:1000]}", (), [prompt])
+    assert cleaned.startswith("error near: [prompt]") and len(cleaned) < 100
