@@ -57,7 +57,7 @@ class ChatClient:
         self.base_url = base_url
         self.model = model
         self._endpoint = endpoint
-        self._key = _key(endpoint)
+        self._key = read_key(endpoint)
         replicas = endpoint.replicas if base_url == endpoint.base_url else ()
         self._urls = tuple(url.rstrip("/") for url in (base_url, *replicas))
         self._pool = EndpointPool(self._urls, endpoint.concurrency, endpoint.total_timeout_s)
@@ -243,7 +243,7 @@ def chat_request(
     return {**request, **(extra_body or {})}
 
 
-def _key(endpoint: EndpointSection) -> str:
+def read_key(endpoint: EndpointSection) -> str:
     """The key from the environment, empty where there is none.
 
     Raises:

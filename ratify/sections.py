@@ -201,6 +201,18 @@ class JudgeSection(EndpointSection):
     """Folder with your own `pointwise.txt` / `pairwise.txt`; None uses the ones in judges/prompts."""
     cache_salt: str = ""
     """Change it to have everything judged afresh."""
+    batch: bool = False
+    """Send the questions as batch files, which hosted APIs answer within a day at half the price."""
+    batch_wait: bool = False
+    """Wait for running batches instead of ending with exit code 75; `--wait` sets it."""
+    batch_poll_s: float = Field(default=60.0, gt=0)
+    """Seconds between looks at a running batch."""
+
+    @model_validator(mode="after")
+    def _batch_needs_server(self) -> JudgeSection:
+        if self.batch and (self.base_url is None or self.replicas):
+            raise ValueError("batch is on, so base_url must name one server that takes batch files")
+        return self
 
     @model_validator(mode="after")
     def _needs_model(self) -> JudgeSection:
