@@ -198,9 +198,9 @@ class BatchServer:
     async def _upload(self, batch: Batch) -> Batch:
         """Upload the requests; sent twice it costs nothing."""
         path = self._folder.folder(batch) / REQUESTS
-        uploaded = await self._sdk.files.create(
-            file=(f"{NAME}-{batch.name[:16]}.jsonl", path.open("rb")), purpose="batch"
-        )
+        with path.open("rb") as handle:
+            named = (f"{NAME}-{batch.name[:16]}.jsonl", handle)
+            uploaded = await self._sdk.files.create(file=named, purpose="batch")
         file_id = getattr(uploaded, "id", None)
         if not isinstance(file_id, str):
             raise ValueError("it took a file and named none")

@@ -83,5 +83,6 @@ def _check_failures(found: Collection, budget: float) -> None:
         kinds = ", ".join(f"{count} {kind}" for kind, count in found.statistics.failures.most_common())
         raise BudgetError(
             f"judging stopped: {failed} of {needed} verdicts failed ({failed / needed:.1%}; judge.failure_budget "
-            f"allows {budget:.1%}): {kinds}; the other verdicts are stored, so mend the judge and run the same command again"
+            f"allows {budget:.1%}): {kinds}; the other verdicts are stored, so mend the judge and run the same command "
+            "again"
         )
