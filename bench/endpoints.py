@@ -47,6 +47,8 @@ def fake(module: str, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[s
     finally:
         child.kill()
         child.wait()
+        if child.stdout:
+            child.stdout.close()
 
 
 async def drive(ask: Ask, calls: int, in_flight: int) -> dict[str, float]:

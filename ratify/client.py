@@ -102,7 +102,7 @@ class ChatClient:
             reply = await exchange(self._sessions[url], "GET", f"{url}/models", timeout_s=CHECK_TIMEOUT_S)
             names = self._models(reply, url)
         except CallFailed as failed:
-            if isinstance(failed, Fault) and failed.failure is Failure.TRANSPORT_ERROR and _unreachable(failed):
+            if isinstance(failed, Fault) and failed.sign in (Sign.ABSENT, Sign.SLOW):
                 endpoint.declare_ill(asyncio.get_running_loop().time())
                 return url
             said = failed.raw[:300]
@@ -263,11 +263,6 @@ def _fatal_at_first(fault: Fault, endpoint: Endpoint) -> Exception:
     if fault.sign is Sign.SILENT and fault.failure is Failure.TRANSPORT_ERROR and not endpoint.answered:
         return EndpointError(f"{endpoint.url} refuses the request ({fault.raw[:300]})")
     return fault
-
-
-def _unreachable(fault: Fault) -> bool:
-    """Did nobody answer, rather than somebody who does not speak HTTP?"""
-    return True if fault.sign is Sign.SLOW else "onnect" in fault.raw
 
 
 def _beginning(messages: Sequence[Message]) -> str:

@@ -96,13 +96,13 @@ class Endpoint:
             self.faults += 1
             self._learn_fault(sign, sent_at, now)
         if sign is Sign.BUSY and pause_s is None:
-            self._refusals_in_row += now >= self.quiet_until
             pause_s = full_jitter_s(self._refusals_in_row, random.random())
+            self._refusals_in_row += now >= self.quiet_until
         if pause_s:
             self.pause(now + pause_s)
 
     def _learn_fault(self, sign: Sign, sent_at: float, now: float) -> None:
-        if sign is not Sign.ILL:
+        if sign in (Sign.BUSY, Sign.SLOW):
             self.concurrency.congested(sent_at, now)
         if sign is not Sign.BUSY:
             self._faults_in_row += 1

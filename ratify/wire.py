@@ -28,6 +28,7 @@ MAX_BODY = 16 << 20
 MAX_ERROR_BODY = 1 << 16
 KEEPALIVE_S = 4.0
 """An idle connection is closed before uvicorn, which vLLM runs on, closes it (5 s) while a request is on its way."""
+CONNECT_TIMEOUT_S = 20.0
 JSON_TYPES = ("application/json", "text/json", "application/octet-stream", "text/plain", "")
 """Content types an answer may come under; some servers say nothing, or plain text."""
 
@@ -38,6 +39,7 @@ class Sign(Enum):
     WELL = "it answered"
     BUSY = "it has too many requests"
     ILL = "it broke off, answered with an error of its own, or with rubbish"
+    ABSENT = "nobody is there"
     SLOW = "it did not answer in time"
     SILENT = "nothing: the fault is the request's"
 
@@ -81,6 +83,8 @@ def open_session(base_url: str, key: str) -> aiohttp.ClientSession:
         connector=connector,
         headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json", "User-Agent": "ratify"},
         proxy=_proxy(base_url),
+        # `exchange` bounds the whole; aiohttp's own limit would be five minutes.
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
         cookie_jar=aiohttp.DummyCookieJar(),
     )
 
@@ -103,6 +107,8 @@ async def exchange(
         ):
             limit = MAX_BODY if response.status == 200 else MAX_ERROR_BODY
             return Reply(response.status, response.headers, await _read(response, limit))
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise Fault(Failure.TRANSPORT_ERROR, brief(error), Sign.ABSENT) from None
     except TimeoutError:
         raise Fault(Failure.TRANSPORT_ERROR, f"no answer within {timeout_s:.3g} s", Sign.SLOW) from None
     except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
