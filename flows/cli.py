@@ -30,6 +30,9 @@ Overrides = Annotated[
 ]
 NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="Run the same stages as plain functions.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration as JSON and stop.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="With judge.batch: wait for the batch instead of coming back later.")
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name under runs/.")]
 
 app = typer.Typer(
@@ -45,10 +48,14 @@ relabel_cli.register(app)
 
 @app.command(rich_help_panel="The whole job")
 def run(
-    config: ConfigPath, overrides: Overrides = None, dry_run: DryRun = False, no_prefect: NoPrefect = False
+    config: ConfigPath,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+    no_prefect: NoPrefect = False,
 ) -> None:
     """Run every stage that is not finished yet: generate, label, train, evaluate."""
-    _run(config, overrides, "run_round", dry_run=dry_run, no_prefect=no_prefect)
+    _run(config, _waiting(overrides, wait), "run_round", dry_run=dry_run, no_prefect=no_prefect)
 
 
 @app.command(rich_help_panel="The whole job")
@@ -66,9 +73,9 @@ def generate(config: ConfigPath, overrides: Overrides = None, no_prefect: NoPref
 
 
 @app.command(rich_help_panel="One stage")
-def label(config: ConfigPath, overrides: Overrides = None, no_prefect: NoPrefect = False) -> None:
+def label(config: ConfigPath, overrides: Overrides = None, wait: Wait = False, no_prefect: NoPrefect = False) -> None:
     """Let the judge apply the constitution and write the preference data."""
-    _run(config, overrides, "label_preferences", no_prefect=no_prefect)
+    _run(config, _waiting(overrides, wait), "label_preferences", no_prefect=no_prefect)
 
 
 @app.command(rich_help_panel="One stage")
@@ -103,9 +110,11 @@ def train(
 
 
 @app.command(rich_help_panel="One stage")
-def evaluate(config: ConfigPath, overrides: Overrides = None, no_prefect: NoPrefect = False) -> None:
+def evaluate(
+    config: ConfigPath, overrides: Overrides = None, wait: Wait = False, no_prefect: NoPrefect = False
+) -> None:
     """Measure the new policy against the old one and write the report."""
-    _run(config, overrides, "evaluate_policy", no_prefect=no_prefect)
+    _run(config, _waiting(overrides, wait), "evaluate_policy", no_prefect=no_prefect)
 
 
 @app.command(rich_help_panel="Look at a run")
@@ -135,6 +144,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("ratify: stopped; what is finished is kept, and the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+
+
+def _waiting(overrides: list[str] | None, wait: bool) -> list[str]:
+    return [*(overrides or ()), *["judge.batch_wait=true"] * wait]
 
 
 def _run(

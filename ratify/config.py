@@ -151,6 +151,7 @@ def _explain(path: Path | str, error: ValidationError, root: type[BaseModel] | N
         return f"{path}: {where!r} is missing{more}"
     message = str(first["msg"]).removeprefix("Value error, ")
     secret = isinstance(first["input"], Mapping) or "://" in str(first["input"])
+    secret = secret or first["loc"][-1:] in (("api_key_env",), ("extra_args",))
     given = "" if secret else f" (given: {first['input']!r})"
     return f"{path}: {where}: {message}{given}{more}"
 

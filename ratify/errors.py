@@ -8,7 +8,8 @@
     ├── EndpointError           an OpenAI-compatible server is down, refuses the key or answers rubbish
     ├── StoreError              run directory or verdict store: locked, corrupt, disk full
     ├── BudgetError             the failure budget or a limit stopped a stage
-    └── TrainingError           a training task stopped: NaN loss, out of memory, wrong checkpoint
+    ├── TrainingError           a training task stopped: NaN loss, out of memory, wrong checkpoint
+    └── BatchPending            a batch file is not answered yet; nothing is wrong
 
 Failures of a single judge call are not exceptions: they are data (`ratify.types.Failure`), kept with their raw text.
 """
@@ -73,3 +74,10 @@ class TrainingError(RatifyError):
     """A training task stopped; the last good checkpoint is kept."""
 
     exit_code = 8
+
+
+class BatchPending(RatifyError):
+    """A batch at a hosted API is still running: the same command later goes on. The exit code is sysexits' EX_TEMPFAIL,
+    so that a scheduler can tell it from a fault."""
+
+    exit_code = 75

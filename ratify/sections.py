@@ -6,8 +6,10 @@ field, the value and the remedy. The fields that a constitution decides (weights
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -83,6 +85,16 @@ class EngineSection(Section):
     start_timeout_s: float = Field(default=600.0, gt=0)
     """Give up when the server is not healthy after this many seconds."""
 
+    @field_validator("extra_args")
+    @classmethod
+    def _without_key(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        if any(argument.split("=")[0] == "--api-key" for argument in arguments):
+            raise ValueError(
+                "--api-key would show the key in files and process lists; put it into the environment variable "
+                "VLLM_API_KEY, which vLLM reads, and set api_key_env = 'VLLM_API_KEY'"
+            )
+        return arguments
+
 
 class EndpointSection(Section):
     """Where a model answers: a model that vLLM serves for us, or any OpenAI-compatible server by `base_url`."""
@@ -90,29 +102,67 @@ class EndpointSection(Section):
     model: str
     """Folder or hub name of a Hugging Face causal LM, or the served model's name."""
     base_url: str | None = None
-    """An OpenAI-compatible server, such as http://127.0.0.1:8000/v1; None starts a managed vLLM server."""
+    """An OpenAI-compatible server, such as http://127.0.0.1:8000/v1, or a list of servers of the same model, of which
+    the first names the model in what is stored; None starts a managed vLLM server."""
+    replicas: tuple[str, ...] = ()
+    """The servers after the first, when `base_url` is given as a list. Adding one asks nothing anew."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; the key itself never enters a file."""
     concurrency: int = Field(default=64, gt=0)
-    """Requests in flight."""
+    """Most requests in flight, over all servers; fewer while a server shows that it has too many."""
     timeout_s: float = Field(default=120.0, gt=0)
-    """Give up on one request after this many seconds."""
+    """Give up on one attempt of a request after this many seconds."""
+    total_timeout_s: float = Field(default=600.0, gt=0)
+    """Give up on a request with all its attempts and pauses after this many seconds."""
     max_retries: int = Field(default=4, ge=0)
-    """Retries after transport errors, 429 and 5xx, with growing pauses."""
+    """Retries after transport errors, 429 and 5xx (answers that cannot be read: at most 2), with growing pauses drawn
+    at random."""
     engine: EngineSection = EngineSection()
     """The managed server; unused when `base_url` is set."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_servers(cls, values: Any) -> Any:
+        """A list of servers becomes the first and its replicas."""
+        urls = values.get("base_url") if isinstance(values, Mapping) else None
+        if not isinstance(urls, list | tuple):
+            return values
+        if not urls:
+            raise ValueError("base_url is an empty list; name at least one server, or leave it out")
+        return {**values, "base_url": urls[0], "replicas": tuple(urls[1:])}
 
     @field_validator("base_url")
     @classmethod
     def _plain_url(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("not an http(s) address such as http://127.0.0.1:8000/v1")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("must not carry a key or a password; put the key into the variable that api_key_env names")
-        return url
+        return None if url is None else _checked_url(url)
+
+    @field_validator("replicas")
+    @classmethod
+    def _plain_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_checked_url(url) for url in urls)
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("must name an environment variable, such as OPENAI_API_KEY; the key itself goes nowhere")
+        return name
+
+    @model_validator(mode="after")
+    def _distinct_servers(self) -> EndpointSection:
+        if self.replicas and (self.base_url is None or len({self.base_url, *self.replicas}) <= len(self.replicas)):
+            raise ValueError("base_url names the same server twice, or replicas are given without it")
+        return self
+
+
+def _checked_url(url: str) -> str:
+    """An address without secrets."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("not an http(s) address such as http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must not carry a key or a password; put the key into the variable that api_key_env names")
+    return url
 
 
 class PolicySection(EndpointSection):
@@ -184,6 +234,18 @@ class JudgeSection(EndpointSection):
     """Change it to have everything judged afresh."""
     price: PriceSection | None = None
     """What the judge's tokens cost; None counts tokens and no money."""
+    batch: bool = False
+    """Send the questions as batch files, which hosted APIs answer within a day at half the price."""
+    batch_wait: bool = False
+    """Wait for running batches instead of ending with exit code 75; `--wait` sets it."""
+    batch_poll_s: float = Field(default=60.0, gt=0)
+    """Seconds between looks at a running batch."""
+
+    @model_validator(mode="after")
+    def _batch_needs_server(self) -> JudgeSection:
+        if self.batch and (self.base_url is None or self.replicas):
+            raise ValueError("batch is on, so base_url must name one server that takes batch files")
+        return self
 
     @model_validator(mode="after")
     def _needs_model(self) -> JudgeSection:

@@ -77,7 +77,7 @@ async def _sample_new(context: RunContext, stage: StageStore, prompts: list[Prom
 
 def new_policy(config: Config, folder: Path) -> PolicySection:
     """The policy's settings with the trained weights, always on a managed server."""
-    return config.policy.model_copy(update={"model": str(folder), "base_url": None, "train_from": None})
+    return config.policy.model_copy(update={"model": str(folder), "base_url": None, "replicas": (), "train_from": None})
 
 
 def _judge(

@@ -15,6 +15,7 @@ from typing import Any
 from constitutions.load import load_constitution
 from constitutions.schema import Constitution
 from flows.context import RunContext, endpoint_identity
+from flows.stages.batching import collect_by_batch
 from flows.stages.servers import check_endpoint, judge_client
 from judges.assignment import cover
 from judges.bias import bias_metrics, measure_bias, require_fair, two_orders
@@ -141,6 +142,8 @@ async def collect(
     stored = store.get(questions)
     if context.config.judge.kind == "rules" or len(stored) == len(questions):
         return await _ask(context, questions, make_judge(context), store)
+    if context.config.judge.batch:
+        return await collect_by_batch(context, questions, store, lambda client: make_judge(context, client))
     async with judge_client(context, log_path=log_path) as client:
         if context.config.judge.processes == 1:
             return await _ask(context, questions, make_judge(context, client), store)

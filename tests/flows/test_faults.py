@@ -4,12 +4,15 @@ leak."""
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ratify.lineage import ROOT
+from ratify.verdict_store import VerdictStore
+from tests.judges.chaos_server import ChaosServer
 from tests.judges.fake_server import FakeServer
 
 SECRET = "sk-planted-7f3a9c"
@@ -59,3 +62,63 @@ def test_a_key_never_reaches_a_file_or_a_message(small_run: list[str], tmp_path:
     assert [one.returncode for one in said] == [0, 0]
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert SECRET.encode() not in written + b"".join(one.stdout + one.stderr for one in said)
+
+
+def test_a_key_that_a_server_echoes_reaches_no_file_message_or_command_line(
+    small_run: list[str], tmp_path: Path, ratify: Callable[..., object]
+) -> None:
+    """The judge's server sends the key and the prompt back in its errors, among other faults."""
+    assert ratify("generate", *small_run, "--no-prefect").code == 0
+    environment = {**os.environ, "PLANTED_KEY": SECRET}
+    lines: set[bytes] = set()
+    with ChaosServer(0.6, kinds=("key", "truncated", "429", "wrong type")) as server:
+        judge = ["judge.kind=model", f"judge.base_url={server.url}", "judge.model=fake", "judge.max_retries=1",
+                 "judge.api_key_env=PLANTED_KEY", "judge.failure_budget=1.0", "judge.timeout_s=5"]  # fmt: skip
+        command = [sys.executable, "-m", "flows.cli", "label", *small_run, *judge, "labels.pairs_per_prompt=1"]
+        child = subprocess.Popen(
+            [*command, "--no-prefect"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        while child.poll() is None:
+            lines |= {_bytes_of(path) for path in Path("/proc").glob("[0-9]*/cmdline")}
+            time.sleep(0.1)
+        assert child.stdout
+        said = child.stdout.read()
+        child.stdout.close()
+        assert server.spoiled["key"] > 0
+    assert child.returncode == 0, said
+    failures = [raw for _, _, raw in VerdictStore.in_folder(tmp_path / "small").failures()]
+    assert any("cannot serve" in raw and "[redacted]" in raw and "[prompt]" in raw for raw in failures)
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert SECRET.encode() not in written + said + b"".join(lines)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("override", "remedy"),
+    [
+        (f"judge.api_key_env={SECRET}", "must name an environment variable"),
+        (f"judge.base_url=http://me:{SECRET}@host/v1", "must not carry a key"),
+        (f"judge.base_url=['http://a/v1', 'http://b/v1?key={SECRET}']", "must not carry a key"),
+        (f"judge.engine.extra_args=['--api-key={SECRET}']", "VLLM_API_KEY"),
+    ],
+)
+def test_a_key_in_the_configuration_is_refused_without_being_repeated(
+    override: str, remedy: str, ratify: Callable[..., object]
+) -> None:
+    said = ratify("run", "configs/demo.toml", override, "--dry-run")
+    assert said.code == 2 and remedy in said.err, said
+    assert SECRET not in said.err + said.out
+
+
+def test_a_key_that_is_none_is_named_by_its_variable(
+    small_run: list[str], ratify: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLANTED_KEY", f"{SECRET}\nexport OTHER=1")
+    said = ratify("generate", *small_run, "policy.api_key_env=PLANTED_KEY", "--no-prefect")
+    assert said.code == 5 and "PLANTED_KEY holds no key" in said.err and "planted" not in said.err

@@ -44,6 +44,14 @@ class FakeServer:
         """What happens to the next requests, first to last; then all is well."""
         self.always: str | None = None
         """What happens to every request."""
+        self.respond: list[tuple[int, Any, dict[str, str]]] = []
+        """Status, body and headers of the next answers."""
+        self.headers: dict[str, str] = {}
+        """Sent with every good answer."""
+        self.room: int | None = None
+        """Requests at once above which it answers 429."""
+        self.metrics: str | None = None
+        """What `/metrics` shows."""
 
     @property
     def url(self) -> str:
@@ -73,8 +81,7 @@ class FakeServer:
     async def _main(self, ready: threading.Event) -> None:
         self._stop = asyncio.Event()
         app = web.Application()
-        app.router.add_post("/v1/chat/completions", self._chat)
-        app.router.add_get("/v1/models", self._models)
+        self.add_routes(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self.port)
@@ -83,6 +90,14 @@ class FakeServer:
         ready.set()
         await self._stop.wait()
         await runner.cleanup()
+
+    def add_routes(self, app: web.Application) -> None:
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/metrics", self._metrics)
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(text=self.metrics or "", status=404 if self.metrics is None else 200)
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         if self.always:
@@ -97,13 +112,18 @@ class FakeServer:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
+            if self.room is not None and self.in_flight > self.room:
+                return web.json_response({}, status=429)
             if self.latency_s:
                 await asyncio.sleep(self.latency_s)
             fault = self.always or (self.faults.pop(0) if self.faults else None)
             if fault:
                 return await self._misbehave(request, fault)
+            if self.respond:
+                status, content, headers = self.respond.pop(0)
+                return web.json_response(content, status=status, headers=headers)
             self.answered += 1
-            return web.json_response(completion(self.answer(text), body))
+            return web.json_response(completion(self.answer(text), body), headers=self.headers)
         finally:
             self.in_flight -= 1
 

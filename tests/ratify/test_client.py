@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ratify.client import CallFailed, ChatAnswer, ChatClient, _first_token
+from ratify.answers import _first_token
+from ratify.client import CallFailed, ChatAnswer, ChatClient
 from ratify.errors import EndpointError
 from ratify.sections import EndpointSection
 from ratify.types import Failure, Message
@@ -190,3 +191,92 @@ def test_tokens_with_the_same_text_add_their_probabilities() -> None:
     same = [{"token": "Yes", "logprob": math.log(0.25)}, {"token": "Yes", "logprob": math.log(0.5)}]
     found = _first_token({"content": [{"token": "Yes", "logprob": math.log(0.5), "top_logprobs": same}]})
     assert found == {"Yes": pytest.approx(math.log(0.75))}
+
+
+def test_what_the_server_has_against_a_prompt_is_told_apart(server: FakeServer) -> None:
+    server.respond = [
+        (400, {"error": {"message": "flagged", "code": "content_policy_violation"}}, {}),
+        (413, {"error": {"message": "too large"}}, {}),
+    ]
+    for failure in (Failure.REFUSED, Failure.TRUNCATED):
+        with pytest.raises(CallFailed) as caught:
+            ask(server.url, endpoint(max_retries=3))
+        assert caught.value.failure is failure and caught.value.attempts == 1
+
+
+def test_a_request_that_is_called_wrong_stops_everything_only_if_it_is_the_first(server: FakeServer) -> None:
+    wrong = (400, {"error": {"message": "roles must alternate"}}, {})
+    server.respond = [wrong]
+    with pytest.raises(EndpointError, match="roles must alternate"):
+        ask(server.url)
+
+    async def run() -> None:
+        async with ChatClient(endpoint(), server.url, "fake") as client:
+            await client.chat(HELLO, max_tokens=1, temperature=0)
+            server.respond = [wrong]
+            with pytest.raises(CallFailed, match="roles must alternate"):
+                await client.chat(HELLO, max_tokens=1, temperature=0)
+            await client.chat(HELLO, max_tokens=1, temperature=0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "sentence"),
+    [
+        (429, {"error": {"code": "insufficient_quota"}}, {}, "has no credit left"),
+        (308, {}, {"location": "https://elsewhere.example/v1/chat?token=abc"}, "redirects to https://elsewhere"),
+        (429, {}, {"retry-after": "7200"}, "asks to wait 7,200 s"),
+    ],
+)
+def test_faults_that_no_retry_mends_are_one_sentence(
+    server: FakeServer, status: int, body: Any, headers: dict[str, str], sentence: str
+) -> None:
+    server.respond = [(status, body, headers)] * 3
+    with pytest.raises(EndpointError, match=sentence) as caught:
+        ask(server.url, endpoint(max_retries=3))
+    assert "abc" not in str(caught.value)
+    assert server.requests == 1
+
+
+def test_a_rate_limit_that_is_used_up_holds_the_next_request_back(server: FakeServer) -> None:
+    used_up = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "300ms"}
+    server.headers = used_up
+
+    async def run() -> float:
+        async with ChatClient(endpoint(), server.url, "fake") as client:
+            await client.chat(HELLO, max_tokens=1, temperature=0)
+            started = time.monotonic()
+            await client.chat(HELLO, max_tokens=1, temperature=0)
+            return time.monotonic() - started
+
+    assert asyncio.run(run()) >= 0.28
+
+
+def test_refusals_of_a_server_at_its_limit_cost_time_and_no_answer(server: FakeServer) -> None:
+    """Three requests at once are let through, any more get a 429; twenty workers get every answer."""
+    server.room = 3
+    server.latency_s = 0.02
+    answers = ask(server.url, endpoint(concurrency=20, max_retries=3), times=100)
+    assert len(answers) == 100 and server.answered == 100
+    assert server.requests < 200
+
+
+def test_requests_that_wait_inside_vllm_lower_the_limit(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratify.server_queue.EVERY_S", 0.05)
+    server.latency_s = 0.3
+    server.metrics = 'vllm:num_requests_running{engine="0"} 4.0\nvllm:num_requests_waiting{engine="0"} 12.0\n'
+
+    async def run() -> int:
+        async with ChatClient(endpoint(concurrency=16), server.url, "fake") as client:
+            await asyncio.gather(*(client.chat(HELLO, max_tokens=1, temperature=0) for _ in range(16)))
+            return client.loads()[0].limit
+
+    assert asyncio.run(run()) < 10
+
+
+def test_an_answer_that_echoes_the_key_is_kept_without_it(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATIFY_TEST_KEY", "sk-planted-secret")
+    server.answer = lambda text: {"Bearer sk-planted-secret": -0.1, "No": -3.0}
+    (answer,) = ask(server.url, endpoint(api_key_env="RATIFY_TEST_KEY"))
+    assert answer.text == "Bearer [redacted]" and "planted" not in str(answer)
