@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from judges.commit_queue import CommitQueue
 from judges.questions import Judge, Question
+from judges.reasks import attempts
 from judges.statistics import LabellingStatistics
 from ratify.errors import BudgetError
 from ratify.progress import Progress, Silent
@@ -108,8 +109,8 @@ class _Run:
 
     async def _worker(self, questions: Iterator[Question], queue: CommitQueue) -> None:
         for question in questions:
-            verdict = await self._judge.answer(question)
-            await queue.put(verdict)
+            async for verdict in attempts(self._judge, question):
+                await queue.put(verdict)
             self._count(verdict)
 
     def _count(self, verdict: Verdict) -> None:
