@@ -61,12 +61,9 @@ def read_json(text: str, answers: Sequence[str], finish_reason: str) -> TextVerd
     stopped = _stopped(finish_reason)
     if stopped:
         return TextVerdict(None, stopped)
-    said = without_thoughts(text).strip()
-    fenced = re.fullmatch(r"```(?:json)?\s*\n(.*)\n\s*```", said, re.DOTALL)
-    try:
-        found = json.loads(fenced.group(1) if fenced else said, object_pairs_hook=_once)
-    except (ValueError, RecursionError):
-        return TextVerdict(None, Failure.REFUSED if declines(said) else Failure.PARSE_ERROR)
+    found = next((value for value in map(_whole_json, _after_thoughts(text)) if value is not None), None)
+    if found is None:
+        return TextVerdict(None, Failure.REFUSED if declines(without_thoughts(text)) else Failure.PARSE_ERROR)
     fields = found if isinstance(found, dict) and set(found) == {"reasoning", "verdict"} else {}
     if not isinstance(fields.get("reasoning"), str) or fields["verdict"] not in answers:
         return TextVerdict(None, Failure.PARSE_ERROR)
@@ -91,6 +88,24 @@ def declines(text: str) -> bool:
 def without_thoughts(text: str) -> str:
     """What follows a reasoning model's `<think>` block; all of it where there is none."""
     return text.rpartition(_THOUGHT_END)[2] if text.lstrip().startswith("<think>") else text
+
+
+def _after_thoughts(text: str) -> list[str]:
+    """Where the answer may begin: a thought may quote the end of a thought, and so may the answer."""
+    if not text.lstrip().startswith("<think>"):
+        return [text]
+    parts = text.split(_THOUGHT_END)
+    return [_THOUGHT_END.join(parts[number:]) for number in range(1, len(parts))]
+
+
+def _whole_json(text: str) -> object:
+    """The JSON value that a text is, in a fence or not; None for anything else."""
+    fenced = re.fullmatch(r"```(?:json)?\s*\n(.*)\n\s*```", text.strip(), re.DOTALL)
+    try:
+        value: object = json.loads(fenced.group(1) if fenced else text, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        return None
+    return value
 
 
 def _stopped(finish_reason: str) -> Failure | None:
