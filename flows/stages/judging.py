@@ -15,6 +15,8 @@ from constitutions.schema import Constitution
 from flows.context import RunContext, endpoint_identity
 from flows.stages.servers import check_endpoint, judge_client
 from judges.bias import bias_metrics, measure_bias, require_fair, two_orders
+from judges.capabilities import require_readout
+from judges.label_tokens import check_label_tokens
 from judges.labelling import Collection, collect_verdicts
 from judges.labels import compute_labels
 from judges.model_judge import ModelJudge
@@ -23,6 +25,7 @@ from judges.rules_judge import RulesJudge
 from judges.statistics import order_statistics
 from ratify.canonical import digest
 from ratify.client import ChatClient
+from ratify.files import write_text
 from ratify.types import Label, Prompt, Verdict
 from ratify.verdict_store import VerdictStore
 
@@ -53,6 +56,7 @@ def check_judge(context: RunContext) -> None:
     constitution_of(context)
     if context.config.judge.kind == "model":
         check_endpoint(context.config.judge, "judge")
+        check_label_tokens(context.config.judge)
 
 
 def judge_pairs(
@@ -109,6 +113,8 @@ async def collect(
     if context.config.judge.kind == "rules" or len(stored) == len(questions):
         return await _ask(context, questions, make_judge(context), store)
     async with judge_client(context, log_path=log_path) as client:
+        found = await require_readout(client, context.config.judge)
+        write_text(log_path.with_name("judge.log"), f"{client.base_url} {client.model}: {found.sentence()}\n")
         return await _ask(context, questions, make_judge(context, client), store)
 
 
