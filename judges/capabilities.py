@@ -3,9 +3,9 @@ schemas, continuing a message, seeds.
 
 Only what the chosen read-out needs is asked, one to three requests of a few tokens, once per server, model and
 settings in a process. When something is missing, everything else is asked too, so that the one sentence of refusal
-names the read-outs that the server can do. The configuration stays the truth about how a judge asks: a probe never changes a
-request silently, so what is in a judge's fingerprint is what was sent. A server that gives fewer log-probabilities than
-asked for is accepted; its answers are as they are.
+names the read-outs that the server can do. The configuration stays the truth about how a judge asks: a probe never
+changes a request silently, so what is in a judge's fingerprint is what was sent. A server that gives fewer
+log-probabilities than asked for is accepted; its answers are as they are.
 
 Left out: whether a seed is honoured; two equal texts would not prove it.
 """

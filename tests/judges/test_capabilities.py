@@ -115,7 +115,7 @@ def test_a_server_that_stops_at_five_is_told_the_number_to_set() -> None:
     said = refusal(section(), server_that(logprobs=5, prefill="refuses", schema=False, structured=False, seed=False))
     five, turn = "judge.top_logprobs = 5", "judge.answer_turn = 'turn'"
     assert said.endswith(
-        f"one that it can do: 'logprobs' with {five}, 'reasoning' with {five} and {turn}, 'score' with {five} and {turn}"
+        f": 'logprobs' with {five}, 'reasoning' with {five} and {turn}, 'score' with {five} and {turn}"
     )
     assert require(section(top_logprobs=5), server_that(logprobs=5))[0].top_logprobs == 5
 
