@@ -101,9 +101,8 @@ class ModelJudge:
         try:
             reading = await self._readout.read(self._client, shown, self._base(shown), retry)
         except CallFailed as failed:
-            verdict = question.failed(self.fingerprint, failed.failure, failed.raw)
-            # The client has repeated what the network lost, and a prompt that is too long stays too long.
-            return Attempt(verdict, again=failed.failure is Failure.PARSE_ERROR)
+            # The client has repeated what can be mended, and a prompt that is too long stays too long.
+            return Attempt(question.failed(self.fingerprint, failed.failure, failed.raw), again=False)
         return Attempt(_verdict(question, self.fingerprint, reading), again=reading.again)
 
 

@@ -2,11 +2,11 @@
 
 | failure | asked again |
 |---|---|
-| parse_error (text that says no verdict, rubbish from the wire), refused or truncated text | yes; text is drawn anew |
+| text that says no verdict (parse_error), declines (refused) or was cut off (truncated) | yes; it is drawn anew |
 | low_coverage after reasoning | yes: other reasoning may end in an answer |
 | low_coverage, no_logprobs, refused of a single greedy token | no: it would come back the same |
 | truncated, because the prompt exceeds the context | no |
-| transport_error | no: the client has repeated the request already |
+| transport_error, rubbish from the wire (parse_error) | no: repeating a request is the client's part |
 
 Every failed attempt is a typed failure with its raw text and a key that holds its retry number; none is a verdict. The
 verdict that stands in the end, or the last failure, has the question's own key, and the tokens of all its attempts.
@@ -61,8 +61,10 @@ async def attempts(judge: Judge, question: Question) -> AsyncIterator[Verdict]:
 
 
 async def last_attempt(judge: Judge, question: Question) -> Verdict:
-    """The verdict that stands in the end."""
-    return [verdict async for verdict in attempts(judge, question)][-1]
+    """The verdict that stands in the end; for who keeps that one alone, its raw text holds the failed attempts too."""
+    *failed, last = [verdict async for verdict in attempts(judge, question)]
+    told = [f"[attempt {number}: {verdict.failure}: {verdict.raw}]" for number, verdict in enumerate(failed, 1)]
+    return last.model_copy(update={"raw": "\n".join([*told, last.raw])})
 
 
 def attempt_key(question_key: str, retry: int) -> str:

@@ -47,7 +47,7 @@ class Readout(Protocol):
     calls: int
     """Requests per question when nothing fails; at most, where it depends on the answers."""
     draws: bool
-    """Whether seeds matter, be it when it is asked again."""
+    """Whether seeds matter, even if only when it is asked again."""
 
     @property
     def identity(self) -> dict[str, JsonValue]:

@@ -45,9 +45,7 @@ def store(tmp_path: Path) -> VerdictStore:
 
 
 def section(**changes: Any) -> JudgeSection:
-    return JudgeSection(
-        **({"model": "fake", "concurrency": 8, "max_retries": 0, "timeout_s": 5.0, "max_reasks": 0} | changes)
-    )
+    return JudgeSection(**({"model": "fake", "concurrency": 8, "max_retries": 0, "timeout_s": 5.0} | changes))
 
 
 def run(

@@ -276,9 +276,10 @@ def verdict_text(body: dict[str, Any]) -> Says:
     (section(), in_turn(Says(first={"The": 0.9})), Failure.LOW_COVERAGE, 1),
     (section(), in_turn(Says("Yes")), Failure.NO_LOGPROBS, 1),
     (section(), in_turn(Says(finish="content_filter")), Failure.REFUSED, 1),
-    (section(), in_turn(Says(body=[])), Failure.PARSE_ERROR, 3),
-    (section(max_reasks=1), in_turn(Says(body=[])), Failure.PARSE_ERROR, 2),
-    (section(max_reasks=0), in_turn(Says(body=[])), Failure.PARSE_ERROR, 1),
+    (section(), in_turn(Says(body=[])), Failure.PARSE_ERROR, 1),
+    (section(readout="json"), in_turn(Says(body=[])), Failure.PARSE_ERROR, 1),
+    (section(readout="json", max_reasks=1), verdict_text, Failure.PARSE_ERROR, 2),
+    (section(readout="json", max_reasks=0), verdict_text, Failure.PARSE_ERROR, 1),
     (section(readout="json"), verdict_text, Failure.PARSE_ERROR, 3),
     (section(readout="json"), in_turn(Says("{", finish="length")), Failure.TRUNCATED, 3),
     (section(readout="json"), in_turn(Says(status=500)), Failure.TRANSPORT_ERROR, 1),
@@ -320,3 +321,13 @@ def test_failed_attempts_are_stored_as_failures_and_only_the_answer_as_a_verdict
     assert set(found.verdicts) == {key} and not found.failures and found.statistics.prompt_tokens == 300
     kept = [(attempt_key(key, 0), Failure.PARSE_ERROR, "Hm."), (attempt_key(key, 1), Failure.PARSE_ERROR, "{")]
     assert store.failures() == kept and store.count() == 1 and store.get([key])[key].logit == pytest.approx(log(3))
+
+
+def test_who_asks_for_the_answer_alone_gets_the_failed_attempts_in_its_raw_text() -> None:
+    async def work(client: Any, _server: ScriptedServer) -> Verdict:
+        judge = ModelJudge(section(readout="json"), client, model_hash="m")
+        return await judge.answer(question_for(judge))
+
+    answer = '{"reasoning": "", "verdict": "Yes"}'
+    verdict = with_server(section(readout="json"), in_turn(Says("Hm."), Says(answer)), work)
+    assert verdict.raw == f"[attempt 1: parse_error: Hm.]\n{answer}" and verdict.failure is None
