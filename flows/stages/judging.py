@@ -52,11 +52,13 @@ def make_judge(context: RunContext, client: ChatClient | None = None) -> Judge:
 
 
 def check_judge(context: RunContext) -> None:
-    """Load the constitution, and look at the judge's model or server."""
+    """Load the constitution and the judge's templates, and look at its model or server."""
     constitution_of(context)
-    if context.config.judge.kind == "model":
-        check_endpoint(context.config.judge, "judge")
-        check_label_tokens(context.config.judge)
+    section = context.config.judge
+    if section.kind == "model":
+        ModelJudge(section, model_hash="unasked")
+        check_endpoint(section, "judge")
+        check_label_tokens(section)
 
 
 def judge_pairs(
