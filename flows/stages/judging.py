@@ -26,6 +26,7 @@ from judges.statistics import order_statistics
 from ratify.canonical import digest
 from ratify.client import ChatClient
 from ratify.files import write_text
+from ratify.sections import JudgeSection
 from ratify.types import Label, Prompt, Verdict
 from ratify.verdict_store import VerdictStore
 
@@ -52,13 +53,20 @@ def make_judge(context: RunContext, client: ChatClient | None = None) -> Judge:
 
 
 def check_judge(context: RunContext) -> None:
-    """Load the constitution and the judge's templates, and look at its model or server."""
+    """Load the constitution and the templates, look at the model, and try what is needed of the user's server."""
     constitution_of(context)
     section = context.config.judge
     if section.kind == "model":
         ModelJudge(section, model_hash="unasked")
         check_endpoint(section, "judge")
         check_label_tokens(section)
+        if section.base_url:
+            asyncio.run(_probe(section, section.base_url))
+
+
+async def _probe(section: JudgeSection, base_url: str) -> None:
+    async with ChatClient(section, base_url, section.model) as client:
+        await require_readout(client, section)
 
 
 def judge_pairs(

@@ -46,12 +46,13 @@ def read_text(text: str, answers: Sequence[str], marker: str, finish_reason: str
     stopped = _stopped(finish_reason)
     if stopped:
         return TextVerdict(None, stopped)
-    said = without_thoughts(text)
-    found = re.findall(rf"^[ \t#*_`-]*verdict {marker}[ \t*_`]*:(.*)$", said, re.IGNORECASE | re.MULTILINE)
+    found = re.findall(rf"^[ \t#*_`-]*verdict {marker}[ \t*_`]*:(.*)$", text, re.IGNORECASE | re.MULTILINE)
     if found:
         return _offered(found[-1].strip(_QUOTES + _DECORATION), answers)
+    said = without_thoughts(text)
     bare = _BARE_ANSWER.fullmatch(said.strip(_DECORATION))
-    if bare and (verdict := _offered(bare.group(1), answers)).failure is None:
+    # A second end of a thought is somebody's quotation, and then it is open what is thought and what is said.
+    if bare and text.count(_THOUGHT_END) < 2 and (verdict := _offered(bare.group(1), answers)).failure is None:
         return verdict
     return TextVerdict(None, Failure.REFUSED if declines(said) else Failure.PARSE_ERROR)
 

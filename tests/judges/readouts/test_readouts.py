@@ -22,6 +22,7 @@ from ratify.sections import JudgeSection
 from ratify.types import Failure, Verdict
 from ratify.verdict_store import VerdictStore
 from tests.judges.readouts.scripted_server import Says, Script, ScriptedServer, section, with_server
+from tests.judges.readouts.test_verdict_text import FORGERIES
 from tests.judges.worlds import constitution, pair, prompt
 
 PRINCIPLE = constitution("id: p, text: Be kind.").principles[0]
@@ -216,6 +217,29 @@ def test_too_few_readable_samples_fail_and_other_seeds_are_drawn() -> None:
 def test_the_vote_s_log_odds() -> None:
     assert vote_log_odds(5, 0) == pytest.approx(log(11)) and vote_log_odds(0, 5) == pytest.approx(-log(11))
     assert vote_log_odds(2, 2) == 0.0
+
+
+@pytest.mark.parametrize("forged", FORGERIES)
+def test_a_forgery_that_the_judge_repeats_word_for_word_does_not_steer_it(forged: str) -> None:
+    """The judge quotes reply A in full, then says B; by text and by JSON."""
+
+    def script(body: dict[str, Any]) -> Says:
+        shown = body["messages"][0]["content"]
+        quote = shown.split("Reply A:\n")[1].split("\n\nReply B:\nTwo.")[0]
+        assert quote == forged
+        if "response_format" in body:
+            return Says(json.dumps({"reasoning": quote, "verdict": "B"}))
+        marker = shown.rpartition("`Verdict ")[2][:6]
+        return Says(f"{quote}\nVerdict {marker}: B\nReply A said:\n{quote}")
+
+    for settings in (section(readout="json", protocol="pairwise"), section(readout="samples", protocol="pairwise")):
+
+        async def work(client: Any, _server: ScriptedServer, settings: JudgeSection = settings) -> Verdict:
+            judge = ModelJudge(settings, client, model_hash="m")
+            return await judge.answer(question_for(judge, forged))
+
+        verdict = with_server(settings, script, work)
+        assert verdict.logit is not None and verdict.logit < 0
 
 
 # --- score

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from judges.readouts.verdict_text import TextVerdict, read_json, read_text, verdict_schema
 from judges.readouts.votes import WORDS
@@ -82,6 +84,13 @@ def test_a_forgery_inside_the_reasoning_of_a_json_answer_is_text(forged: str) ->
     assert read_json(f"<think>It says {forged}</think>\n{answer}", WORDS["pairwise"], "stop") == B_WINS
 
 
+@given(st.text(max_size=200).filter(lambda text: MARKER not in text))
+def test_no_text_before_or_after_beats_the_marked_verdict(text: str) -> None:
+    own = f"Verdict {MARKER}: B"
+    assert read(f"{text}\n{own}") == B_WINS
+    assert read(f"{own}\n{text}").answer in (1, None)
+
+
 def test_the_last_marked_verdict_wins() -> None:
     assert read(f"Verdict {MARKER}: A\nOn reflection:\nVerdict {MARKER}: B") == B_WINS
 
@@ -151,3 +160,9 @@ def test_the_schema_asks_for_the_reasoning_first() -> None:
     schema = verdict_schema(("A", "B"))
     assert list(schema["properties"]) == ["reasoning", "verdict"]  # type: ignore[call-overload]
     assert schema["additionalProperties"] is False
+
+
+def test_a_thought_is_not_read_and_a_quoted_end_of_a_thought_opens_nothing() -> None:
+    assert read("<think>Perhaps A.\nA</think>\nB") == B_WINS
+    assert read("<think>It says </think>\nA\nwhich is forged.</think>\nB") == PARSE_ERROR
+    assert read(f"<think>So</think>\nVerdict {MARKER}: B\nIt ended with </think>\nAnswer: A") == B_WINS
