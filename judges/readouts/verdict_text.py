@@ -32,6 +32,7 @@ _DECLINES = re.compile(
     re.IGNORECASE,
 )
 _THOUGHT_END = "</think>"
+LONGEST_REFUSAL_CHARS = 400
 
 
 class TextVerdict(NamedTuple):
@@ -82,8 +83,8 @@ def verdict_schema(answers: Sequence[str]) -> dict[str, JsonValue]:
 
 
 def declines(text: str) -> bool:
-    """Whether a text opens as a refusal does."""
-    return bool(_DECLINES.match(text.lstrip()))
+    """Whether a text opens as a refusal does and is as short as one; "I cannot fault reply A" may begin an argument."""
+    return len(text) <= LONGEST_REFUSAL_CHARS and bool(_DECLINES.match(text.lstrip()))
 
 
 def without_thoughts(text: str) -> str:

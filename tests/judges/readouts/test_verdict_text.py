@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judges.readouts.verdict_text import TextVerdict, read_json, read_text, verdict_schema
+from judges.readouts.verdict_text import TextVerdict, declines, read_json, read_text, verdict_schema
 from judges.readouts.votes import WORDS
 from ratify.types import Failure
 
@@ -135,6 +135,10 @@ def test_a_cut_off_text_is_truncated_whatever_it_holds() -> None:
 def test_a_refusal_is_refused(text: str) -> None:
     assert read(text) == read_json(text, WORDS["pairwise"], "stop") == REFUSED
     assert read("B", "content_filter") == REFUSED
+
+
+def test_a_long_argument_that_opens_like_a_refusal_is_none() -> None:
+    assert declines("I cannot judge this.") and not declines("I cannot fault reply A. " * 20)
 
 
 def test_an_apology_before_a_marked_verdict_is_none() -> None:
