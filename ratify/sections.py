@@ -74,6 +74,18 @@ class EngineSection(Section):
     """Give up when the server is not healthy after this many seconds."""
 
 
+ReadoutName = Literal["logprobs", "reasoning", "json", "samples", "score"]
+
+READOUT_KNOBS: dict[str, tuple[ReadoutName, ...]] = {
+    "samples": ("samples",),
+    "temperature": ("samples",),
+    "max_text_tokens": ("reasoning", "json", "samples"),
+    "answer_turn": ("reasoning", "score"),
+    "schema_by": ("json",),
+}
+"""Settings of the judge that belong to some read-outs only."""
+
+
 class EndpointSection(Section):
     """Where a model answers: a model that vLLM serves for us, or any OpenAI-compatible server by `base_url`."""
 
@@ -130,18 +142,6 @@ class SamplingSection(Section):
     """Prompts per shard: the grain at which a killed run resumes."""
 
 
-ReadoutName = Literal["logprobs", "reasoning", "json", "samples", "score"]
-
-READOUT_KNOBS: dict[str, tuple[ReadoutName, ...]] = {
-    "samples": ("samples",),
-    "temperature": ("samples",),
-    "max_text_tokens": ("reasoning", "json", "samples"),
-    "answer_turn": ("reasoning", "score"),
-    "schema_by": ("json",),
-}
-"""Settings of the judge that belong to some read-outs only."""
-
-
 class JudgeSection(EndpointSection):
     """Who applies the constitution: a model behind an endpoint, or the deterministic `rules` judge."""
 
@@ -182,12 +182,6 @@ class JudgeSection(EndpointSection):
     """Change it to have everything judged afresh."""
 
     @model_validator(mode="after")
-    def _needs_model(self) -> JudgeSection:
-        if self.kind == "model" and not self.model:
-            raise ValueError("judge.model is empty: name a model folder or a served model, or set judge.kind = 'rules'")
-        return self
-
-    @model_validator(mode="after")
     def _readout_belongs(self) -> JudgeSection:
         if self.kind == "rules" and self.readout != "logprobs":
             raise ValueError(f"readout is '{self.readout}' and kind 'rules' asks no model; remove one of them")
@@ -217,6 +211,12 @@ class JudgeSection(EndpointSection):
     def schema_form(self) -> str:
         """How a server is told the schema of an answer."""
         return self.schema_by or "response_format"
+
+    @model_validator(mode="after")
+    def _needs_model(self) -> JudgeSection:
+        if self.kind == "model" and not self.model:
+            raise ValueError("judge.model is empty: name a model folder or a served model, or set judge.kind = 'rules'")
+        return self
 
 
 class LabelSection(Section):

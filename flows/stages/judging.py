@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 from constitutions.load import load_constitution
 from constitutions.schema import Constitution
 from flows.context import RunContext, endpoint_identity
+from flows.stages.judge_server import check_readout, log_abilities
 from flows.stages.servers import check_endpoint, judge_client
 from judges.bias import bias_metrics, measure_bias, require_fair, two_orders
-from judges.capabilities import require_readout
-from judges.label_tokens import check_label_tokens
 from judges.labelling import Collection, collect_verdicts
 from judges.labels import compute_labels
 from judges.model_judge import ModelJudge
@@ -25,8 +24,6 @@ from judges.rules_judge import RulesJudge
 from judges.statistics import order_statistics
 from ratify.canonical import digest
 from ratify.client import ChatClient
-from ratify.files import write_text
-from ratify.sections import JudgeSection
 from ratify.types import Label, Prompt, Verdict
 from ratify.verdict_store import VerdictStore
 
@@ -53,20 +50,11 @@ def make_judge(context: RunContext, client: ChatClient | None = None) -> Judge:
 
 
 def check_judge(context: RunContext) -> None:
-    """Load the constitution and the templates, look at the model, and try what is needed of the user's server."""
+    """Load the constitution, and look at the judge's model or server."""
     constitution_of(context)
-    section = context.config.judge
-    if section.kind == "model":
-        ModelJudge(section, model_hash="unasked")
-        check_endpoint(section, "judge")
-        check_label_tokens(section)
-        if section.base_url:
-            asyncio.run(_probe(section, section.base_url))
-
-
-async def _probe(section: JudgeSection, base_url: str) -> None:
-    async with ChatClient(section, base_url, section.model) as client:
-        await require_readout(client, section)
+    if context.config.judge.kind == "model":
+        check_endpoint(context.config.judge, "judge")
+        check_readout(context.config.judge)
 
 
 def judge_pairs(
@@ -123,8 +111,7 @@ async def collect(
     if context.config.judge.kind == "rules" or len(stored) == len(questions):
         return await _ask(context, questions, make_judge(context), store)
     async with judge_client(context, log_path=log_path) as client:
-        found = await require_readout(client, context.config.judge)
-        write_text(log_path.with_name("judge.log"), f"{client.base_url} {client.model}: {found.sentence()}\n")
+        await log_abilities(client, context.config.judge, log_path.parent)
         return await _ask(context, questions, make_judge(context, client), store)
 
 
