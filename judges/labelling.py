@@ -21,6 +21,7 @@ from typing import Protocol
 
 from judges.commit_queue import CommitQueue
 from judges.questions import Judge, Question
+from judges.reasks import attempts
 from judges.statistics import LabellingStatistics
 from ratify.errors import BudgetError
 from ratify.progress import Progress, Silent
@@ -182,9 +183,9 @@ class _Run:
         while (question := await self._next()) is not None:
             self._budget.reserve(question)
             self._in_flight += 1
-            verdict = await self._judge.answer(question)
+            async for verdict in attempts(self._judge, question):
+                await queue.put(verdict)
             self._in_flight -= 1
-            await queue.put(verdict)
             self._budget.settle(verdict)
             self._open.remove(question.key)
             self._count(verdict)

@@ -96,6 +96,18 @@ class EngineSection(Section):
         return arguments
 
 
+ReadoutName = Literal["logprobs", "reasoning", "json", "samples", "score"]
+
+READOUT_KNOBS: dict[str, tuple[ReadoutName, ...]] = {
+    "samples": ("samples",),
+    "temperature": ("samples",),
+    "max_text_tokens": ("reasoning", "json", "samples"),
+    "answer_turn": ("reasoning", "score"),
+    "schema_by": ("json",),
+}
+"""Settings of the judge that belong to some read-outs only."""
+
+
 class EndpointSection(Section):
     """Where a model answers: a model that vLLM serves for us, or any OpenAI-compatible server by `base_url`."""
 
@@ -221,6 +233,23 @@ class JudgeSection(EndpointSection):
     """Least probability mass on the offered answers; below it the verdict is a `low_coverage` failure."""
     top_logprobs: int = Field(default=20, ge=2, le=100)
     """Alternatives of the first token to ask for; 20 is vLLM's and OpenAI's limit, some servers stop at 5."""
+    readout: ReadoutName = "logprobs"
+    """How a verdict is got out of the model; docs/judges.md says when to use which. `logprobs`: one token; `reasoning`:
+    free text, then one token; `json`: one text with an enforced schema; `samples`: several texts, counted; `score`
+    (pointwise): 1 to 10, the mean of the score tokens."""
+    samples: int | None = Field(default=None, ge=1, le=100)
+    """samples: texts per question; None means 5."""
+    temperature: float | None = Field(default=None, gt=0, le=2)
+    """samples: how freely they are drawn; None means 1."""
+    max_text_tokens: int | None = Field(default=None, gt=0)
+    """reasoning, json, samples: longest text; a longer one is a `truncated` failure. None means 512."""
+    answer_turn: Literal["prefill", "turn"] | None = None
+    """reasoning, score: `prefill` continues the judge's own message (vLLM can), `turn` asks in a second user message;
+    None takes `prefill` for a server that we start and `turn` for one by `base_url`."""
+    schema_by: Literal["response_format", "structured_outputs"] | None = None
+    """json: the form in which the server is told the schema; None means `response_format`, the portable one."""
+    max_reasks: int = Field(default=2, ge=0, le=2)
+    """How often an unreadable, refused or cut-off text is asked for again before it counts as failed."""
     failure_budget: float = Field(default=0.02, ge=0, le=1)
     """Largest share of failed verdicts before the stage stops."""
     max_same_position: float = Field(default=0.4, ge=0, le=1)
@@ -229,7 +258,7 @@ class JudgeSection(EndpointSection):
     processes: int = Field(default=1, gt=0)
     """Processes that send the requests of one labelling pass; more than one pays off beyond about 700 calls/s."""
     prompts_dir: Path | None = None
-    """Folder with your own `pointwise.txt` / `pairwise.txt`; None uses the ones in judges/prompts."""
+    """Folder with your own templates, such as `pairwise.txt`; None uses the ones in judges/prompts."""
     cache_salt: str = ""
     """Change it to have everything judged afresh."""
     price: PriceSection | None = None
@@ -246,6 +275,37 @@ class JudgeSection(EndpointSection):
         if self.batch and (self.base_url is None or self.replicas):
             raise ValueError("batch is on, so base_url must name one server that takes batch files")
         return self
+
+    @model_validator(mode="after")
+    def _readout_belongs(self) -> JudgeSection:
+        if self.kind == "rules" and self.readout != "logprobs":
+            raise ValueError(f"readout is '{self.readout}' and kind 'rules' asks no model; remove one of them")
+        if self.readout == "score" and self.protocol != "pointwise":
+            raise ValueError("readout is 'score', which rates one reply; set protocol = 'pointwise'")
+        for name, owners in READOUT_KNOBS.items():
+            if getattr(self, name) is not None and self.readout not in owners:
+                raise ValueError(_foreign_knob(name, "readout", self.readout, owners))
+        return self
+
+    @property
+    def drawn_samples(self) -> int:
+        """Texts per question of the read-out `samples`."""
+        return self.samples or 5
+
+    @property
+    def drawn_temperature(self) -> float:
+        """The temperature that these are drawn at."""
+        return self.temperature or 1.0
+
+    @property
+    def text_tokens(self) -> int:
+        """Longest text of a judge, in tokens."""
+        return self.max_text_tokens or 512
+
+    @property
+    def schema_form(self) -> str:
+        """How a server is told the schema of an answer."""
+        return self.schema_by or "response_format"
 
     @model_validator(mode="after")
     def _needs_model(self) -> JudgeSection:

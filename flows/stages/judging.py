@@ -16,6 +16,7 @@ from constitutions.load import load_constitution
 from constitutions.schema import Constitution
 from flows.context import RunContext, endpoint_identity
 from flows.stages.batching import collect_by_batch
+from flows.stages.judge_server import check_readout, log_abilities
 from flows.stages.servers import check_endpoint, judge_client
 from judges.assignment import cover
 from judges.bias import bias_metrics, measure_bias, require_fair, two_orders
@@ -67,6 +68,7 @@ def check_judge(context: RunContext) -> None:
     constitution_of(context)
     if context.config.judge.kind == "model":
         check_endpoint(context.config.judge, "judge")
+        check_readout(context.config.judge)
 
 
 def judge_pairs(
@@ -145,6 +147,7 @@ async def collect(
     if context.config.judge.batch:
         return await collect_by_batch(context, questions, store, lambda client: make_judge(context, client))
     async with judge_client(context, log_path=log_path) as client:
+        await log_abilities(client, context.config.judge, log_path.parent)
         if context.config.judge.processes == 1:
             return await _ask(context, questions, make_judge(context, client), store)
         section = context.config.judge

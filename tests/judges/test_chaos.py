@@ -13,7 +13,7 @@ import pytest
 from judges.labelling import Collection, collect_verdicts
 from judges.model_judge import ModelJudge
 from judges.questions import Question
-from judges.readout import YES_NO, read_first_token
+from judges.readouts.first_token import YES_NO, read_first_token
 from ratify.client import ChatClient
 from ratify.sections import JudgeSection
 from ratify.types import Message

@@ -35,7 +35,7 @@ class Answers(NamedTuple):
     second: frozenset[str]
 
 
-class Readout(NamedTuple):
+class FirstToken(NamedTuple):
     """What the first token says."""
 
     logit: float | None
@@ -54,25 +54,25 @@ YES_NO = Answers(variants("Yes", "yes", "YES"), variants("No", "no", "NO"))
 A_B = Answers(variants("A"), variants("B"))
 
 
-def read_first_token(first_token: Mapping[str, float] | None, answers: Answers, min_coverage: float) -> Readout:
+def read_first_token(first_token: Mapping[str, float] | None, answers: Answers, min_coverage: float) -> FirstToken:
     """Read a verdict off the first token's natural-log probabilities by token text.
 
     `no_logprobs`: the server gave none. `parse_error`: a value is no log-probability. `low_coverage`: neither answer is
     among the tokens, or both together have less than `min_coverage`.
     """
     if not first_token:
-        return Readout(None, None, Failure.NO_LOGPROBS)
+        return FirstToken(None, None, Failure.NO_LOGPROBS)
     if any(math.isnan(value) or value > 1e-3 for value in first_token.values()):
-        return Readout(None, None, Failure.PARSE_ERROR)
+        return FirstToken(None, None, Failure.PARSE_ERROR)
     first = logsumexp(value for token, value in first_token.items() if token in answers.first)
     second = logsumexp(value for token, value in first_token.items() if token in answers.second)
     coverage = min(1.0, math.exp(first) + math.exp(second))
     if coverage < min_coverage or coverage == 0.0:
-        return Readout(None, coverage, Failure.LOW_COVERAGE)
+        return FirstToken(None, coverage, Failure.LOW_COVERAGE)
     unseen = _log_unseen(first_token)
     first = first if math.isfinite(first) else unseen
     second = second if math.isfinite(second) else unseen
-    return Readout(first - second, coverage, None)
+    return FirstToken(first - second, coverage, None)
 
 
 def logsumexp(values: Iterable[float]) -> float:

@@ -7,7 +7,7 @@ from math import log
 
 import pytest
 
-from judges.readout import A_B, YES_NO, logsumexp, read_first_token
+from judges.readouts.first_token import A_B, YES_NO, logsumexp, read_first_token
 from ratify.types import Failure
 
 
