@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 from ratify.files import replacing
 from ratify.types import Completion, Label, Message, PreferencePair, Prompt
 
-_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 PAIR_COLUMNS = pa.schema(
     [
-        ("prompt", _MESSAGES),
-        ("chosen", _MESSAGES),
-        ("rejected", _MESSAGES),
+        ("prompt", MESSAGES),
+        ("chosen", MESSAGES),
+        ("rejected", MESSAGES),
         ("probability", pa.float64()),
         ("margin", pa.float64()),
         ("prompt_id", pa.string()),
@@ -107,7 +107,7 @@ def _pair(
 
 def write_pairs(path: Path, pairs: Sequence[PreferencePair]) -> None:
     """Write preference pairs as Parquet, in the conversational format of TRL's trainers."""
-    _write(path, [pair.model_dump(mode="json") for pair in pairs], PAIR_COLUMNS)
+    write_rows(path, [pair.model_dump(mode="json") for pair in pairs], PAIR_COLUMNS)
 
 
 def read_pairs(path: Path) -> list[PreferencePair]:
@@ -121,7 +121,7 @@ def write_labels(path: Path, labels: Sequence[Label]) -> None:
     for label in labels:
         views = [{"principle": name, "log_odds": value} for name, value in label.by_principle.items()]
         rows.append(label.model_dump(mode="json") | {"by_principle": views})
-    _write(path, rows, LABEL_COLUMNS)
+    write_rows(path, rows, LABEL_COLUMNS)
 
 
 def read_labels(path: Path) -> list[Label]:
@@ -133,7 +133,7 @@ def read_labels(path: Path) -> list[Label]:
     return labels
 
 
-def _write(path: Path, rows: list[dict[str, object]], columns: pa.Schema) -> None:
+def write_rows(path: Path, rows: list[dict[str, object]], columns: pa.Schema) -> None:
     """One thread and fixed options: equal rows give equal bytes."""
     with replacing(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=columns), temporary, compression="zstd", version="2.6")

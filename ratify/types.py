@@ -137,3 +137,26 @@ class PreferencePair(Record):
     rejected_finish_reason: str
     verdict_keys: tuple[str, ...]
     constitution_hash: str
+
+
+class SupervisedRow(Record):
+    """A row of the supervised dataset, in the conversational format of TRL's SFT trainer plus our lineage."""
+
+    prompt: tuple[Message, ...]
+    completion: tuple[Message, ...]
+    prompt_id: str
+    id: str
+    """The revision that is learnt."""
+    finish_reason: str
+    first_id: str
+    """The reply that was revised."""
+    principles: tuple[str, ...]
+    """What it was revised by, step by step."""
+    outcome: Literal["better", "worse", "tied", "failed"]
+    """What the judge said of it against the first reply."""
+    probability: float | None
+    """P(better than the first reply); None when judging failed."""
+    margin: float | None
+    """Weighted log-odds in its favour; None when judging failed."""
+    verdict_keys: tuple[str, ...]
+    constitution_hash: str
