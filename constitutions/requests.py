@@ -29,8 +29,8 @@ def requests_of(principle: Principle) -> Requests:
     critique, revision = principle.critique_request.strip(), principle.revision_request.strip()
     return Requests(
         principle.id,
-        critique or f"Point out where your reply does not keep to this rule: {principle.text}",
-        revision or f"Rewrite your reply so that it keeps to this rule: {principle.text}",
+        critique or f"Point out where the reply does not keep to this rule: {principle.text}",
+        revision or f"Rewrite the reply so that it keeps to this rule: {principle.text}",
         composed=not (critique and revision),
     )
 

@@ -118,11 +118,12 @@ def _print_figures(evaluation: StageStore | None, revised: StageStore | None) ->
     from evaluation.revisions import read_revision_report
 
     figures: dict[str, Any] = {}
-    for report in (
-        *([read_revision_report(revised.path / REVISIONS_JSON)] if revised else []),
-        *([read_report(evaluation.path / REPORT_JSON)] if evaluation else []),
-    ):
-        figures |= {key: estimate.model_dump() for key, estimate in report.metrics.items()} | report.counts
+    if revised:
+        revisions = read_revision_report(revised.path / REVISIONS_JSON)
+        figures |= {key: each.model_dump() for key, each in revisions.metrics.items()} | revisions.counts
+    if evaluation:
+        report = read_report(evaluation.path / REPORT_JSON)
+        figures |= {key: each.model_dump() for key, each in report.metrics.items()} | report.counts
     print(json.dumps(figures, indent=2))
 
 
