@@ -46,15 +46,49 @@ class JudgedStep(NamedTuple):
     tokens: int
 
 
-class RevisionReport(Record):
-    """Every figure, by metric key."""
+class ShownStep(Record):
+    """One critique and revision to be read."""
 
+    principle: str
+    critique: str
+    revision: str
+    outcome: Outcome
+    """Against the first reply."""
+    probability: float | None
+    """P(better than the first reply)."""
+
+
+class ShownReply(Record):
+    """A reply with its critiques and revisions, to be read."""
+
+    prompt: str
+    first: str
+    steps: tuple[ShownStep, ...]
+
+
+class RevisionReport(Record):
+    """Every figure by metric key, and replies to read."""
+
+    title: str
     metrics: dict[str, Estimate]
     counts: dict[str, int]
+    examples: tuple[ShownReply, ...] = ()
+
+
+def most_moved(replies: Sequence[ShownReply], count: int = 24) -> tuple[ShownReply, ...]:
+    """Half of them those whose last revision gained most, half those that lost most, best first."""
+    rated = [(reply.steps[-1].probability, reply) for reply in replies if reply.steps]
+    ranked = [reply for _, reply in sorted(((p, r) for p, r in rated if p is not None), key=lambda each: -each[0])]
+    return tuple(ranked if len(ranked) <= count else [*ranked[: count // 2], *ranked[-(count // 2) :]])
 
 
 def summarise_revisions(
-    steps: Sequence[JudgedStep], counts: dict[str, int], how: Resampling = STANDARD
+    steps: Sequence[JudgedStep],
+    counts: dict[str, int],
+    how: Resampling = STANDARD,
+    *,
+    title: str = "",
+    replies: Sequence[ShownReply] = (),
 ) -> RevisionReport:
     """The shares of each comparison; one without a single pair is absent."""
     metrics: dict[str, Estimate] = {}
@@ -74,7 +108,7 @@ def summarise_revisions(
     if sum(step.first_tokens for step in last):
         lengths = [step.tokens for step in last], [step.first_tokens for step in last]
         metrics["revised/length/ratio"] = ratio(*lengths, [step.prompt_id for step in last], how)
-    return RevisionReport(metrics=metrics, counts=counts)
+    return RevisionReport(title=title, metrics=metrics, counts=counts, examples=most_moved(replies))
 
 
 def own_outcome(log_odds: float | None) -> Outcome:

@@ -20,6 +20,7 @@ STAGE_NAMES = ("generate", "label", "reward_model", "policy", "evaluate")
 OPTIONAL_STAGES = ("revise", "revised", "supervised")
 """Shown only where a run has them."""
 REVISIONS_JSON = "revisions.json"
+REVISIONS_HTML = "revisions.html"
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 
@@ -105,12 +106,12 @@ def show_report(folder: Path, *, as_json: bool) -> None:
 
 
 def show_revisions(folder: Path) -> None:
-    """Print how the revisions in a stage's folder were judged, and where the data lies."""
+    """Print how the revisions in a stage's folder were judged, and where the page and the data lie."""
     from evaluation.revision_terminal import print_revisions
     from evaluation.revisions import read_revision_report
 
     print_revisions(read_revision_report(folder / REVISIONS_JSON), _out)
-    _out.print(f"\ndata: {folder}\n")
+    _out.print(f"\nreplies to read: {folder / REVISIONS_HTML}\ndata: {folder}\n")
 
 
 def _print_figures(evaluation: StageStore | None, revised: StageStore | None) -> None:

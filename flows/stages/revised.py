@@ -1,8 +1,8 @@
 """Stage `revised`: the revisions judged against the replies before them, and the data that comes of it.
 
 Judged are each revision against the first reply, and each against the reply before it. Files: every label in
-`labels.parquet`, what is learnt in `supervised.parquet`, revision over first reply in `pairs.parquet`, and all shares
-with intervals in `revisions.json`.
+`labels.parquet`, what is learnt in `supervised.parquet`, revision over first reply in `pairs.parquet`, all shares with
+intervals in `revisions.json`, and the same with replies to read in `revisions.html`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 
 from constitutions.hashes import constitution_hash
 from evaluation.intervals import Resampling
-from evaluation.revisions import JudgedStep, Outcome, own_outcome, summarise_revisions, write_revision_report
+from evaluation.revision_page import write_revision_page
+from evaluation.revisions import (
+    JudgedStep,
+    Outcome,
+    ShownReply,
+    ShownStep,
+    own_outcome,
+    summarise_revisions,
+    write_revision_report,
+)
 from flows.context import RunContext, files_identity
 from flows.stages import revise
 from flows.stages.generate import training_prompts
@@ -24,11 +33,13 @@ from judges.dataset import write_labels, write_pairs
 from judges.questions import Pair
 from judges.revision_data import LastRevision, RevisionData, build_revision_data, outcome_of, write_supervised
 from ratify.run_store import StageStore
+from ratify.templates import conversation_text
 from ratify.types import Completion, Label, Prompt
 
 NAME = "revised"
 SUPERVISED = "supervised.parquet"
 REPORT = "revisions.json"
+PAGE = "revisions.html"
 
 Labels = dict[tuple[str, str], Label]
 """By the ids of the reply before and after; none where both texts are the same."""
@@ -65,11 +76,13 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
     steps = [_judged(move, labels, config.revision.revisions) for move in moves]
     how = Resampling(config.evaluation.confidence, config.evaluation.bootstrap_draws, config.run.seed)
     counts = {f"{NAME}/{thing}/count": count for thing, count in data.counts.items()}
-    report = summarise_revisions(steps, counts, how)
+    title = f"{config.run.name}, round {context.round_number}"
+    report = summarise_revisions(steps, counts, how, title=title, replies=_shown(moves, labels, prompts))
     write_labels(stage.path / LABELS, judged.labels)
     write_pairs(stage.path / PAIRS, data.pairs)
     write_supervised(stage.path / SUPERVISED, data.supervised)
     write_revision_report(stage.path / REPORT, report)
+    write_revision_page(stage.path / PAGE, report)
     return judged.metrics | {key: estimate.value for key, estimate in report.metrics.items()} | counts
 
 
@@ -105,6 +118,30 @@ def _data(context: RunContext, moves: Sequence[Move], labels: Labels, prompts: d
         keep=section.keep,
         pairs_against=section.pairs_against,
     )
+
+
+def _shown(moves: Sequence[Move], labels: Labels, prompts: dict[str, Prompt]) -> list[ShownReply]:
+    """Every reply as the page would show it."""
+    steps: dict[str, list[ShownStep]] = {}
+    for move in moves:
+        label = labels.get((move.first.id, move.after.id))
+        chance = 0.5 if label is None else None if label.probability is None else 1.0 - label.probability
+        steps.setdefault(move.first.id, []).append(
+            ShownStep(
+                principle=move.step.principle,
+                critique=move.step.critique.text,
+                revision=move.after.text,
+                outcome=outcome_of(label),
+                probability=chance,
+            )
+        )
+    firsts = {move.first.id: move.first for move in moves}
+    return [
+        ShownReply(
+            prompt=conversation_text(prompts[first.prompt_id].messages), first=first.text, steps=tuple(steps[name])
+        )
+        for name, first in firsts.items()
+    ]
 
 
 def _judged(move: Move, labels: Labels, revisions: int) -> JudgedStep:

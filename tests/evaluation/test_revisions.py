@@ -10,12 +10,16 @@ import pytest
 from rich.console import Console
 
 from evaluation.intervals import Resampling
+from evaluation.revision_page import render_revisions
 from evaluation.revision_terminal import print_revisions
 from evaluation.revisions import (
     OUTCOMES,
     JudgedStep,
     Outcome,
     RevisionReport,
+    ShownReply,
+    ShownStep,
+    most_moved,
     own_outcome,
     read_revision_report,
     summarise_revisions,
@@ -98,6 +102,23 @@ def test_nothing_revised_is_said_and_not_computed() -> None:
     report = summarise_revisions([], {}, HOW)
     assert report.metrics == {}
     assert "nothing to compare" in printed(report)
+
+
+def shown(name: str, probability: float | None) -> ShownReply:
+    step = ShownStep(
+        principle="kind", critique=f"<b>{name}</b>", revision="r", outcome="better", probability=probability
+    )
+    return ShownReply(prompt="User: hello", first="<script>alert(1)</script>", steps=(step,))
+
+
+def test_the_page_shows_what_moved_most_and_escapes_it() -> None:
+    replies = [shown(f"c{number}", number / 100) for number in range(100)] + [shown("lost", None)]
+    picked = most_moved(replies, 4)
+    assert [reply.steps[0].critique for reply in picked] == ["<b>c99</b>", "<b>c98</b>", "<b>c1</b>", "<b>c0</b>"]
+    page = render_revisions(summarise_revisions(STEPS, {}, HOW, title="run", replies=replies))
+    assert "<script" not in page and "<b>c99" not in page and "&lt;b&gt;c99" in page and "c50&lt;" not in page
+    assert "Content-Security-Policy" in page and "http" not in page.replace("http-equiv", "")
+    assert "its own better" in page and "2 against 1" in page
 
 
 def test_a_report_that_is_gone_is_one_sentence(tmp_path: Path) -> None:

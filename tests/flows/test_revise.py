@@ -113,7 +113,7 @@ def test_another_model_criticises_and_rewrites(
         assert said.code == 0, said.err
         assert server.requests == 24
         assert sum("Write only the critique." in text for text in server.texts) == 12
-    last = [reply.completions()[-1].text for reply in read_revised(tmp_path / "small/round-000/revise/revised")]
+    last = [reply.completions()[-1].text.strip() for reply in read_revised(tmp_path / "small/round-000/revise/revised")]
     assert len(last) == 12 and set(last) <= {"Yes", "No"}
 
 
