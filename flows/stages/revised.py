@@ -76,7 +76,8 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
     steps = [_judged(move, labels, config.revision.revisions) for move in moves]
     how = Resampling(config.evaluation.confidence, config.evaluation.bootstrap_draws, config.run.seed)
     counts = {f"{NAME}/{thing}/count": count for thing, count in data.counts.items()}
-    title = f"{config.run.name}, round {context.round_number}"
+    constitution = constitution_of(context)
+    title = f"{constitution.id} {constitution.version}, critique and revision"
     report = summarise_revisions(steps, counts, how, title=title, replies=_shown(moves, labels, prompts))
     write_labels(stage.path / LABELS, judged.labels)
     write_pairs(stage.path / PAIRS, data.pairs)
