@@ -13,11 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from evaluation.revision_views import (
     PRINCIPLE_HEAD,
     STEP_HEAD,
+    TRUTH_HEAD,
     caption,
     conclusion,
     has_result,
     principle_rows,
     step_rows,
+    truth_rows,
     warnings,
 )
 from evaluation.revisions import RevisionReport
@@ -38,13 +40,17 @@ def render_revisions(report: RevisionReport) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     found = has_result(report)
-    tables = [(STEP_HEAD, step_rows(report)), (PRINCIPLE_HEAD, principle_rows(report))]
+    tables = [
+        (STEP_HEAD, step_rows(report)),
+        (PRINCIPLE_HEAD, principle_rows(report)),
+        (TRUTH_HEAD, truth_rows(report)),
+    ]
     return environment.get_template("revisions.html.j2").render(
         title=report.title,
         conclusion=conclusion(report)[:1].upper() + conclusion(report)[1:] + ".",
         warnings=list(warnings(report)),
         caption=caption(report) if found else "",
-        tables=tables if found else [],
+        tables=tables,
         counts={key.split("/")[1].replace("_", " "): count for key, count in report.counts.items()},
         examples=report.examples,
     )

@@ -11,12 +11,14 @@ from rich.text import Text
 from evaluation.revision_views import (
     PRINCIPLE_HEAD,
     STEP_HEAD,
+    TRUTH_HEAD,
     Rows,
     caption,
     conclusion,
     has_result,
     principle_rows,
     step_rows,
+    truth_rows,
     warnings,
 )
 from evaluation.revisions import RevisionReport
@@ -29,6 +31,8 @@ def print_revisions(report: RevisionReport, console: Console) -> None:
         return
     console.print(_table(STEP_HEAD, step_rows(report)))
     console.print(_table(PRINCIPLE_HEAD, principle_rows(report), caption(report)))
+    if truth_rows(report):
+        console.print(_table(TRUTH_HEAD, truth_rows(report)))
     for warning in warnings(report):
         console.print(Text(f"! {warning}", style="yellow"))
 

@@ -11,6 +11,7 @@ LAST = "revised/last"
 STEP_HEAD = ("revision", *OUTCOMES, "pairs")
 PRINCIPLE_HEAD = ("step by", "better", "worse", "its own better", "its own worse", "pairs")
 """`its own`: by that principle alone."""
+TRUTH_HEAD = ("true compliance", "first", "last", "difference")
 Rows = list[tuple[str, ...]]
 
 
@@ -61,6 +62,16 @@ def principle_rows(report: RevisionReport) -> Rows:
         both = *_shares(report, key, "better", "worse"), *_shares(report, f"revised/own.{name}", "better", "worse")
         rows.append((name, *both, _pairs(report, key)))
     return rows
+
+
+def truth_rows(report: RevisionReport) -> Rows:
+    """What really became of the replies, where a world computes it."""
+    things = [key.removesuffix("/first") for key in report.metrics if key.startswith("revised/compliance.")]
+    known = [thing for thing in things if f"{thing}/first" in report.metrics]
+    return [
+        (thing.removeprefix("revised/compliance."), *_shares(report, thing, "first", "last", "difference"))
+        for thing in known
+    ]
 
 
 def _steps(report: RevisionReport) -> Iterator[tuple[str, str]]:

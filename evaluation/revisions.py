@@ -8,25 +8,26 @@ likes long replies, prefers its revisions for the wrong reason, so the change of
 
 Keys: `revised/last/<outcome>` (last revision against the first reply), `revised/step.<n>/<outcome>` (n-th against the
 first), `revised/change.<n>/<outcome>` (n-th against the one before), `revised/principle.<id>/<outcome>` (steps that
-drew it, against the reply before), `revised/own.<id>/<outcome>` (the same by that principle alone) and
-`revised/length/ratio` (tokens of the last revision by those of the first reply).
+drew it, against the reply before), `revised/own.<id>/<outcome>` (the same by that principle alone),
+`revised/length/ratio` (tokens of the last revision by those of the first reply), and
+`revised/compliance.<property>/first|last|difference` where the truth is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from evaluation.compliance import Compared
 from evaluation.intervals import STANDARD, Estimate, Resampling, mean, ratio
 from ratify.errors import StoreError
 from ratify.files import write_text
-from ratify.types import Record
+from ratify.types import Record, RevisionOutcome
 
-Outcome = Literal["better", "worse", "tied", "failed"]
-OUTCOMES: tuple[Outcome, ...] = ("better", "worse", "tied", "failed")
+OUTCOMES: tuple[RevisionOutcome, ...] = ("better", "worse", "tied", "failed")
 
 
 class JudgedStep(NamedTuple):
@@ -38,9 +39,9 @@ class JudgedStep(NamedTuple):
     is_last: bool
     """Whether it is the last one that was asked for."""
     principle: str
-    against_first: Outcome
-    against_before: Outcome
-    own: Outcome | None
+    against_first: RevisionOutcome
+    against_before: RevisionOutcome
+    own: RevisionOutcome | None
     """Against the reply before, by the drawn principle alone; None where the judge does not apply it."""
     first_tokens: int
     tokens: int
@@ -52,7 +53,7 @@ class ShownStep(Record):
     principle: str
     critique: str
     revision: str
-    outcome: Outcome
+    outcome: RevisionOutcome
     """Against the first reply."""
     probability: float | None
     """P(better than the first reply)."""
@@ -89,8 +90,18 @@ def summarise_revisions(
     *,
     title: str = "",
     replies: Sequence[ShownReply] = (),
+    truth: Mapping[str, Compared] | None = None,
 ) -> RevisionReport:
-    """The shares of each comparison; one without a single pair is absent."""
+    """The shares of each comparison; one without a single pair is absent.
+
+    Args:
+        steps: All revisions that were made.
+        counts: By metric key.
+        how: Interval settings; the clusters are prompts.
+        title: What the report is about.
+        replies: To choose from what is shown.
+        truth: True compliance of the first replies (old) and the last revisions (new), where a world computes it.
+    """
     metrics: dict[str, Estimate] = {}
     last = [step for step in steps if step.is_last]
     metrics |= _shares("revised/last", ((step.prompt_id, step.against_first) for step in last), how)
@@ -108,10 +119,13 @@ def summarise_revisions(
     if sum(step.first_tokens for step in last):
         lengths = [step.tokens for step in last], [step.first_tokens for step in last]
         metrics["revised/length/ratio"] = ratio(*lengths, [step.prompt_id for step in last], how)
+    for name, compared in (truth or {}).items():
+        figures = {"first": compared.old, "last": compared.new, "difference": compared.difference}
+        metrics |= {f"revised/compliance.{name}/{stat}": figure for stat, figure in figures.items()}
     return RevisionReport(title=title, metrics=metrics, counts=counts, examples=most_moved(replies))
 
 
-def own_outcome(log_odds: float | None) -> Outcome:
+def own_outcome(log_odds: float | None) -> RevisionOutcome:
     """What a principle's log-odds in favour of the reply before say of the revision."""
     if log_odds is None:
         return "failed"
@@ -135,7 +149,7 @@ def read_revision_report(path: Path) -> RevisionReport:
         raise StoreError(f"{path} is no revision report of this version; run `ratify revise` again") from None
 
 
-def _shares(key: str, outcomes: Iterable[tuple[str, Outcome]], how: Resampling) -> dict[str, Estimate]:
+def _shares(key: str, outcomes: Iterable[tuple[str, RevisionOutcome]], how: Resampling) -> dict[str, Estimate]:
     """Share of each outcome over all pairs; empty without a pair."""
     found = list(outcomes)
     prompts = [prompt for prompt, _ in found]

@@ -16,11 +16,10 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 
 from judges.dataset import MESSAGES, build_dataset, write_rows
-from ratify.types import Completion, Label, Message, PreferencePair, Prompt, SupervisedRow
+from ratify.types import Completion, Label, Message, PreferencePair, Prompt, RevisionOutcome, SupervisedRow
 
-Outcome = Literal["better", "worse", "tied", "failed"]
 Keep = Literal["better", "not_worse", "all"]
-KEPT: dict[Keep, frozenset[Outcome]] = {
+KEPT: dict[Keep, frozenset[RevisionOutcome]] = {
     "better": frozenset({"better"}),
     "not_worse": frozenset({"better", "tied"}),
     "all": frozenset({"better", "worse", "tied", "failed"}),
@@ -60,11 +59,11 @@ class RevisionData(NamedTuple):
     counts: dict[str, int]
 
 
-def outcome_of(label: Label | None) -> Outcome:
+def outcome_of(label: Label | None) -> RevisionOutcome:
     """What a label of (before, after) says of the one after; without a label both texts are the same."""
     if label is None:
         return "tied"
-    names: dict[str, Outcome] = {"a": "worse", "b": "better", "tie": "tied", "failed": "failed"}
+    names: dict[str, RevisionOutcome] = {"a": "worse", "b": "better", "tie": "tied", "failed": "failed"}
     return names[label.outcome]
 
 
@@ -108,7 +107,7 @@ def write_supervised(path: Path, rows: Sequence[SupervisedRow]) -> None:
     write_rows(path, [row.model_dump(mode="json") for row in rows], SUPERVISED_COLUMNS)
 
 
-def _unfit(revision: LastRevision, outcome: Outcome, keep: Keep) -> str | None:
+def _unfit(revision: LastRevision, outcome: RevisionOutcome, keep: Keep) -> str | None:
     """Why a revision is no supervised row."""
     if outcome not in KEPT[keep]:
         return outcome

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Role = Literal["system", "user", "assistant"]
 Protocol = Literal["pointwise", "pairwise"]
+RevisionOutcome = Literal["better", "worse", "tied", "failed"]
+"""What a judge says of a revision against the reply before it; failed is no tie."""
 
 
 class Record(BaseModel):
@@ -152,7 +154,7 @@ class SupervisedRow(Record):
     """The reply that was revised."""
     principles: tuple[str, ...]
     """What it was revised by, step by step."""
-    outcome: Literal["better", "worse", "tied", "failed"]
+    outcome: RevisionOutcome
     """What the judge said of it against the first reply."""
     probability: float | None
     """P(better than the first reply); None when judging failed."""

@@ -68,15 +68,15 @@ def _examples(context: RunContext) -> list[RevisionExample]:
 
 def _lineage(context: RunContext) -> dict[str, Any]:
     config, prompts = context.config, training_prompts(context)
-    asked = {
-        prompt: sorted([each.principle, each.hash] for each in requests)
-        for prompt, requests in _requests(context, prompts).items()
-    }
+    requests = _requests(context, prompts)
+    scope = {prompt: sorted(each.principle for each in asked) for prompt, asked in requests.items()}
+    texts = {each.principle: each for asked in requests.values() for each in asked}
     return {
         "policy": endpoint_identity(config.policy),
         "reviser": endpoint_identity(reviser(config)),
         "prompts": digest([prompt.model_dump(mode="json") for prompt in prompts]),
-        "requests": digest(asked),
+        "requests": {name: each.hash for name, each in sorted(texts.items())},
+        "scope": digest(scope),
         "script": RevisionScript(_examples(context)).hash,
         "sampling": config.sampling.model_dump(mode="json", include={"temperature", "top_p", "max_tokens"}),
         "revision": config.revision.model_dump(mode="json", include=SETTINGS),

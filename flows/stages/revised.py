@@ -7,15 +7,15 @@ intervals in `revisions.json`, and the same with replies to read in `revisions.h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from constitutions.hashes import constitution_hash
+from evaluation.compliance import Compared, compliance
 from evaluation.intervals import Resampling
 from evaluation.revision_page import write_revision_page
 from evaluation.revisions import (
     JudgedStep,
-    Outcome,
     ShownReply,
     ShownStep,
     own_outcome,
@@ -34,7 +34,7 @@ from judges.questions import Pair
 from judges.revision_data import LastRevision, RevisionData, build_revision_data, outcome_of, write_supervised
 from ratify.run_store import StageStore
 from ratify.templates import conversation_text
-from ratify.types import Completion, Label, Prompt
+from ratify.types import Completion, Label, Prompt, RevisionOutcome
 
 NAME = "revised"
 SUPERVISED = "supervised.parquet"
@@ -61,7 +61,7 @@ def _lineage(context: RunContext) -> dict[str, Any]:
         "constitution": constitution_hash(constitution_of(context)),
         "judge": make_judge(context).fingerprint,
         "data": config.revision.model_dump(mode="json", include={"revisions", "keep", "pairs_against"}),
-        "evaluation": config.evaluation.model_dump(mode="json", include={"confidence", "bootstrap_draws"}),
+        "evaluation": config.evaluation.model_dump(mode="json", include={"confidence", "bootstrap_draws", "world"}),
         "seed": config.run.seed,
     }
 
@@ -78,13 +78,35 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
     counts = {f"{NAME}/{thing}/count": count for thing, count in data.counts.items()}
     constitution = constitution_of(context)
     title = f"{constitution.id} {constitution.version}, critique and revision"
-    report = summarise_revisions(steps, counts, how, title=title, replies=_shown(moves, labels, prompts))
+    report = summarise_revisions(
+        steps,
+        counts,
+        how,
+        title=title,
+        replies=_shown(moves, labels, prompts),
+        truth=_truth(context, moves, prompts, how),
+    )
     write_labels(stage.path / LABELS, judged.labels)
     write_pairs(stage.path / PAIRS, data.pairs)
     write_supervised(stage.path / SUPERVISED, data.supervised)
     write_revision_report(stage.path / REPORT, report)
     write_revision_page(stage.path / PAGE, report)
     return judged.metrics | {key: estimate.value for key, estimate in report.metrics.items()} | counts
+
+
+def _truth(
+    context: RunContext, moves: Sequence[Move], prompts: Mapping[str, Prompt], how: Resampling
+) -> dict[str, Compared]:
+    """What the demo's oracle says of first replies and last revisions, where the prompts belong to the demo's world."""
+    last = [move for move in moves if move.step.number == context.config.revision.revisions]
+    if context.config.evaluation.world != "demo" or not last:
+        return {}
+    from demo.oracle import assess
+
+    firsts, lasts = [move.first for move in last], [move.after for move in last]
+    questions = {name: prompt.messages[-1].content for name, prompt in prompts.items()}
+    facts = {each.id: assess(questions[each.prompt_id], each.text)._asdict() for each in (*firsts, *lasts)}
+    return compliance(firsts, lasts, facts, how)
 
 
 def _moves(first: Completion, reply: RevisedReply) -> Iterator[Move]:
@@ -160,7 +182,7 @@ def _judged(move: Move, labels: Labels, revisions: int) -> JudgedStep:
     )
 
 
-def _own(change: Label | None, principle: str) -> Outcome | None:
+def _own(change: Label | None, principle: str) -> RevisionOutcome | None:
     """What the drawn principle alone says of its step; None where the judge abstains from it."""
     if change is None:
         return "tied"

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from evaluation.compliance import compliance
 from evaluation.intervals import Resampling
 from evaluation.revision_page import render_revisions
 from evaluation.revision_terminal import print_revisions
 from evaluation.revisions import (
     OUTCOMES,
     JudgedStep,
-    Outcome,
     RevisionReport,
     ShownReply,
     ShownStep,
@@ -26,12 +26,18 @@ from evaluation.revisions import (
     write_revision_report,
 )
 from ratify.errors import StoreError
+from ratify.types import Completion, RevisionOutcome
 
 HOW = Resampling(draws=500)
 
 
 def step(
-    prompt: str, number: int, against_first: Outcome, before: Outcome, own: Outcome | None, principle: str = "kind"
+    prompt: str,
+    number: int,
+    against_first: RevisionOutcome,
+    before: RevisionOutcome,
+    own: RevisionOutcome | None,
+    principle: str = "kind",
 ) -> JudgedStep:
     return JudgedStep(prompt, number, number == 2, principle, against_first, before, own, first_tokens=10, tokens=15)
 
@@ -73,11 +79,27 @@ def test_outcomes_of_every_comparison_add_up_to_one() -> None:
 def test_replies_to_one_prompt_are_one_cluster() -> None:
     """Ten prompts with eight equal outcomes each know no more than ten prompts with one."""
     rng = np.random.default_rng(0)
-    drawn: list[Outcome] = ["better" if each else "worse" for each in rng.integers(0, 2, 10)]
+    drawn: list[RevisionOutcome] = ["better" if each else "worse" for each in rng.integers(0, 2, 10)]
     once = [step(f"p{i}", 2, outcome, outcome, outcome) for i, outcome in enumerate(drawn)]
     (wide, many) = (summarise_revisions(steps, {}, HOW).metrics["revised/last/better"] for steps in (once, once * 8))
     assert (wide.n, many.n, many.clusters) == (10, 80, 10)
     assert (many.low, many.high) == pytest.approx((wide.low, wide.high))
+
+
+def test_what_is_true_stands_beside_what_the_judge_says() -> None:
+    blank = {"text": "t", "finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1, "seed": 0}
+    replies = [
+        Completion.model_validate({"id": f"{p}/{k}", "prompt_id": p, **blank})
+        for p in "pqrs"
+        for k in ("first", "last")
+    ]
+    facts = {reply.id: {"kind": reply.id in ("p/first", "p/last", "q/first")} for reply in replies}
+    truth = compliance(replies[::2], replies[1::2], facts, HOW)
+    report = summarise_revisions(STEPS, {}, HOW, truth=truth)
+    found = [report.metrics[f"revised/compliance.kind/{stat}"].value for stat in ("first", "last", "difference")]
+    assert found == [0.5, 0.25, -0.25]
+    assert "true compliance" in printed(report) and "true compliance" in render_revisions(report)
+    assert "true compliance" not in printed(summarise_revisions(STEPS, {}, HOW))
 
 
 def test_the_sign_of_a_principles_log_odds_is_read_from_the_reply_before() -> None:
