@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from generation.revision import read_revised
 from judges.dataset import read_labels, read_pairs
 from ratify.lineage import ROOT
-from tests.flows.test_killed_runs import run_killed, start
+from tests.flows.test_killed_runs import start
 from tests.judges.fake_server import FakeServer
 from training.rows import read_preferences, read_supervised
 
@@ -73,11 +73,20 @@ def test_figures_are_printed_by_their_keys_and_status_shows_the_stages(
     assert "nothing was done" in again.out and "the judge prefers" in again.out
 
 
-def test_a_killed_run_ends_with_the_bytes_of_an_unbroken_one(small_revision: list[str], tmp_path: Path) -> None:
-    child = start("revise", [*small_revision, "run.name=unbroken"])
-    _, errors = child.communicate(timeout=120)
-    assert child.returncode == 0, errors.decode()
-    assert run_killed("revise", [*small_revision, "run.name=killed"], random.Random(3)) > 0
+def test_a_killed_run_ends_with_the_bytes_of_an_unbroken_one(
+    small_revision: list[str], tmp_path: Path, ratify: Callable[..., Any]
+) -> None:
+    assert ratify("revise", *small_revision, "run.name=unbroken", "--no-prefect").code == 0
+    slowly = [*small_revision, "run.name=killed", "policy.concurrency=1"]
+    shards = tmp_path / "killed" / "round-000" / "revise" / "revised"
+    child = start("revise", slowly)
+    while not list(shards.glob("revised-*.jsonl")):
+        assert child.poll() is None
+        time.sleep(0.005)
+    child.kill()
+    child.communicate()
+    assert not (shards.parent / "manifest.json").exists()
+    assert ratify("revise", *slowly, "--no-prefect").code == 0
     one, other = (
         {
             str(path.relative_to(tmp_path / name)): path.read_bytes()
