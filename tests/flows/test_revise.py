@@ -113,6 +113,19 @@ def test_another_weight_or_judge_makes_no_reply_again(
     assert said.code == 0 and "criticising and rewriting replies  revise" in said.out
 
 
+def test_an_edit_names_the_revisions_that_rest_on_old_labels(
+    small_revision: list[str], tmp_path: Path, ratify: Callable[..., Any]
+) -> None:
+    for command in ("generate", "label", "revise"):
+        assert ratify(command, *small_revision, "--no-prefect").code == 0
+    old, new = ROOT / "constitutions" / "demo.yaml", tmp_path / "new.yaml"
+    new.write_text(old.read_text().replace("- id: polite", "- id: polite\n    weight: 40").replace("1.0.0", "1.1.0"))
+    said = ratify("apply", str(old), str(new), "--run", str(tmp_path / "small"))
+    assert said.code == 0, said.err
+    (figures,) = (json.loads(path.read_text()) for path in tmp_path.rglob("flips.json"))
+    assert [each["stage"] for each in figures["stale"]] == ["label", "revised"]
+
+
 def test_another_model_criticises_and_rewrites(
     small_revision: list[str], tmp_path: Path, ratify: Callable[..., Any]
 ) -> None:
