@@ -156,6 +156,8 @@ def _whole(old: Constitution, new: Constitution) -> Iterator[Change]:
 
 
 def _bump_of_whole(field: str, kind: FieldClass, was: Any, now: Any) -> tuple[Bump, str]:
+    if kind is FieldClass.INERT:
+        return Bump.PATCH, "no label moves"
     if kind is FieldClass.JUDGE_VISIBLE:
         return Bump.MAJOR, "every verdict is asked for in another way"
     if field == "aggregate.method":

@@ -111,6 +111,24 @@ class Principle(Part):
         return self.status == "active" and self.severity != "info" and self.weight > 0
 
 
+class RevisionExample(Part):
+    """A reply that was criticised and rewritten, as a model is to do it. Judges never see it."""
+
+    prompt: Text
+    reply: Text
+    critique_request: Text
+    critique: Text
+    revision_request: Text
+    revision: Text
+
+
+class Revision(Part):
+    """How replies are criticised and rewritten by this constitution."""
+
+    examples: tuple[RevisionExample, ...] = ()
+    """Shown before every critique and revision, in this order."""
+
+
 class JudgeDefaults(Part):
     """How a judge is asked, unless a run says otherwise."""
 
@@ -151,6 +169,8 @@ class Constitution(Part):
     aggregate: Aggregate = Aggregate()
     tiers: Annotated[tuple[Slug, ...], FieldClass.AGGREGATION] = ()
     """Precedence of hard principles, highest first."""
+    revision: Annotated[Revision, FieldClass.INERT] = Revision()
+    """For critique-and-revision. Moves no label."""
     principles: tuple[Principle, ...] = Field(min_length=1)
 
     @property

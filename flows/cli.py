@@ -79,6 +79,12 @@ def label(config: ConfigPath, overrides: Overrides = None, wait: Wait = False, n
 
 
 @app.command(rich_help_panel="One stage")
+def revise(config: ConfigPath, overrides: Overrides = None, no_prefect: NoPrefect = False) -> None:
+    """Have replies criticised and rewritten by the constitution, judge the revisions, write data to learn from."""
+    _run(config, overrides, "revise_completions", no_prefect=no_prefect)
+
+
+@app.command(rich_help_panel="One stage")
 def train(
     target: Annotated[
         str, typer.Argument(metavar="CONFIG|OBJECTIVE", help="A run's TOML file; or, with --data, what to train.")
@@ -173,6 +179,8 @@ def _run(
             _run_with_prefect(flow, config)
         console.shares([manifest for stage in stages.stages if (manifest := context.stage(stage.name).manifest())])
     context.remember()
+    if flow == "revise_completions":
+        console.show_revisions(context.stage("revised").path)
     if flow in ("run_round", "evaluate_policy"):
         console.show_report(config.run_dir, as_json=False)
 

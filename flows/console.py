@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +17,10 @@ from ratify.errors import StoreError
 from ratify.run_store import Manifest, RunStore, StageStore
 
 STAGE_NAMES = ("generate", "label", "reward_model", "policy", "evaluate")
+OPTIONAL_STAGES = ("revise", "revised", "supervised")
+"""Shown only where a run has them."""
+REVISIONS_JSON = "revisions.json"
+REVISIONS_HTML = "revisions.html"
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 
@@ -64,7 +69,8 @@ def show_status(folder: Path) -> None:
     for column in ("round", "stage", "state", "seconds", "finished (UTC)", "files"):
         table.add_column(column)
     for number in run.rounds():
-        for name in STAGE_NAMES:
+        begun = [name for name in OPTIONAL_STAGES if run.stage(name, number).path.exists()]
+        for name in (*STAGE_NAMES, *begun):
             table.add_row(str(number), name, *_stage_cells(run.stage(name, number)))
     _out.print(table)
 
@@ -79,24 +85,51 @@ def _stage_cells(stage: StageStore) -> tuple[str, str, str, str]:
 
 
 def show_report(folder: Path, *, as_json: bool) -> None:
-    """Print the newest round's report: a table, or every figure by its metric key as JSON."""
+    """Print the newest round's report: a table, or every figure by its metric key as JSON.
+
+    Of a run that has only revised replies, their figures are the report.
+    """
     from evaluation.report import read_report
     from evaluation.terminal import print_report
 
-    stage = _newest_evaluation(folder)
-    report = read_report(stage.path / REPORT_JSON)
+    stage, revised = _newest(folder, "evaluate"), _newest(folder, "revised")
+    if stage is None and revised is None:
+        raise StoreError(f"{folder} has no finished evaluation yet; run `ratify run` on its configuration first")
     if as_json:
-        metrics = {key: estimate.model_dump() for key, estimate in report.metrics.items()}
-        print(json.dumps(metrics | report.counts, indent=2))
+        _print_figures(stage, revised)
         return
-    print_report(report, _out)
-    _out.print(f"\nreport: {stage.path / REPORT_HTML}")
+    if revised:
+        show_revisions(revised.path)
+    if stage:
+        print_report(read_report(stage.path / REPORT_JSON), _out)
+        _out.print(f"\nreport: {stage.path / REPORT_HTML}")
 
 
-def _newest_evaluation(folder: Path) -> StageStore:
+def show_revisions(folder: Path) -> None:
+    """Print how the revisions in a stage's folder were judged, and where the page and the data lie."""
+    from evaluation.revision_terminal import print_revisions
+    from evaluation.revisions import read_revision_report
+
+    print_revisions(read_revision_report(folder / REVISIONS_JSON), _out)
+    _out.print(f"\nreplies to read: {folder / REVISIONS_HTML}\ndata: {folder}\n")
+
+
+def _print_figures(evaluation: StageStore | None, revised: StageStore | None) -> None:
+    from evaluation.report import read_report
+    from evaluation.revisions import read_revision_report
+
+    figures: dict[str, Any] = {}
+    if revised:
+        revisions = read_revision_report(revised.path / REVISIONS_JSON)
+        figures |= {key: each.model_dump() for key, each in revisions.metrics.items()} | revisions.counts
+    if evaluation:
+        report = read_report(evaluation.path / REPORT_JSON)
+        figures |= {key: each.model_dump() for key, each in report.metrics.items()} | report.counts
+    print(json.dumps(figures, indent=2))
+
+
+def _newest(folder: Path, name: str) -> StageStore | None:
+    """The newest round's finished stage of that name."""
     run = RunStore(folder)
-    for number in reversed(run.rounds()):
-        stage = run.stage("evaluate", number)
-        if stage.manifest():
-            return stage
-    raise StoreError(f"{folder} has no finished evaluation yet; run `ratify run` on its configuration first")
+    stages = (run.stage(name, number) for number in reversed(run.rounds()))
+    return next((stage for stage in stages if stage.manifest()), None)

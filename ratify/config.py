@@ -22,11 +22,13 @@ from ratify.sections import (
     PolicySection,
     PreferenceSection,
     PromptSection,
+    RevisionSection,
     RewardModelSection,
     RunSection,
     SamplingSection,
     Section,
     StoreSection,
+    SupervisedSection,
 )
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -42,6 +44,8 @@ class Config(Section):
     judge: JudgeSection
     run: RunSection = RunSection()
     sampling: SamplingSection = SamplingSection()
+    revision: RevisionSection = RevisionSection()
+    supervised: SupervisedSection = SupervisedSection()
     labels: LabelSection = LabelSection()
     reward_model: RewardModelSection = RewardModelSection()
     preference: PreferenceSection = PreferenceSection()

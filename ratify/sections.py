@@ -314,6 +314,44 @@ class JudgeSection(EndpointSection):
         return self
 
 
+_OF_ENDPOINT = ("base_url", "api_key_env", "concurrency", "timeout_s", "max_retries", "engine")
+
+
+class RevisionSection(EndpointSection):
+    """Critique-and-revision: who rewrites the first replies, how often, and what becomes training data."""
+
+    model: str = ""
+    """Another model that criticises and rewrites, with its own endpoint here; empty lets the policy revise itself."""
+    revisions: int = Field(default=2, gt=0, le=32)
+    """Critiques, each followed by a revision, per reply."""
+    replies_per_prompt: int = Field(default=1, gt=0)
+    """First replies per training prompt, sampled as `[sampling]` says."""
+    temperature: float = Field(default=1.0, ge=0)
+    """Of critiques and revisions; so are the two that follow."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=512, gt=0)
+    shard_size: int = Field(default=16, gt=0)
+    """Replies per shard: the grain at which a killed run resumes."""
+    failure_budget: float = Field(default=0.02, ge=0, le=1)
+    """Largest share of replies whose revision may fail before the stage stops."""
+    keep: Literal["better", "not_worse", "all"] = "better"
+    """Which last revisions become supervised data, by the judge: those better than the first reply, those not worse,
+    or all of them as public recipes do (also those whose judging failed)."""
+    pairs_against: bool = False
+    """Also write preference pairs in which the first reply was judged better, with the first reply as chosen."""
+
+    @model_validator(mode="after")
+    def _endpoint_belongs(self) -> RevisionSection:
+        fields = type(self).model_fields
+        changed = [name for name in _OF_ENDPOINT if getattr(self, name) != fields[name].default]
+        if changed and not self.model:
+            raise ValueError(
+                f"revision.{changed[0]} is set and revision.model is empty, which lets the policy revise its own "
+                "replies by the settings of [policy]; name a revision.model or remove it"
+            )
+        return self
+
+
 class LabelSection(Section):
     """Which pairs of completions become preference data."""
 
@@ -458,6 +496,8 @@ class PreferenceSection(OptimiserSection):
 class SupervisedSection(OptimiserSection):
     """Supervised fine-tuning on completions; the prompt is read and not learnt."""
 
+    enabled: bool = False
+    """Fine-tune the policy on the revisions that `ratify revise` keeps."""
     validation_fraction: float = Field(default=0.05, gt=0, lt=1)
     """Share of prompts kept aside to measure the loss before and after."""
 

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Role = Literal["system", "user", "assistant"]
 Protocol = Literal["pointwise", "pairwise"]
+RevisionOutcome = Literal["better", "worse", "tied", "failed"]
+"""What a judge says of a revision against the reply before it; failed is no tie."""
 
 
 class Record(BaseModel):
@@ -137,5 +139,28 @@ class PreferencePair(Record):
     chosen_finish_reason: str
     """`length` marks a reply that was cut off: a trainer must not teach the policy to stop there."""
     rejected_finish_reason: str
+    verdict_keys: tuple[str, ...]
+    constitution_hash: str
+
+
+class SupervisedRow(Record):
+    """A row of the supervised dataset, in the conversational format of TRL's SFT trainer plus our lineage."""
+
+    prompt: tuple[Message, ...]
+    completion: tuple[Message, ...]
+    prompt_id: str
+    id: str
+    """The revision that is learnt."""
+    finish_reason: str
+    first_id: str
+    """The reply that was revised."""
+    principles: tuple[str, ...]
+    """What it was revised by, step by step."""
+    outcome: RevisionOutcome
+    """What the judge said of it against the first reply."""
+    probability: float | None
+    """P(better than the first reply); None when judging failed."""
+    margin: float | None
+    """Weighted log-odds in its favour; None when judging failed."""
     verdict_keys: tuple[str, ...]
     constitution_hash: str

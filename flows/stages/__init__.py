@@ -5,13 +5,16 @@ from __future__ import annotations
 from flows.stages.evaluate import EVALUATE
 from flows.stages.generate import GENERATE
 from flows.stages.label import LABEL
+from flows.stages.revise import REVISE
+from flows.stages.revised import REVISED
 from flows.stages.stage import StageGroup
-from flows.stages.train import TRAIN_POLICY, TRAIN_REWARD_MODEL
+from flows.stages.train import TRAIN_POLICY, TRAIN_REWARD_MODEL, TRAIN_SUPERVISED
 
 FLOWS = {
     "run_round": StageGroup((GENERATE, LABEL, TRAIN_REWARD_MODEL, TRAIN_POLICY, EVALUATE)),
     "generate_candidates": StageGroup((GENERATE,)),
     "label_preferences": StageGroup((LABEL,)),
+    "revise_completions": StageGroup((REVISE, REVISED, TRAIN_SUPERVISED)),
     "train_policy": StageGroup((TRAIN_REWARD_MODEL, TRAIN_POLICY)),
     "evaluate_policy": StageGroup((EVALUATE,)),
 }

@@ -6,6 +6,7 @@ most, gold where there is some, and what was trained on the old labels.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,8 +32,8 @@ SHOWN = 25
 MOVERS_SHOWN = 3
 COUPLES_SHOWN = 100
 SIDES = {"a": 1, "b": -1, "tie": 0}
-DOWNSTREAM = ("label", "reward_model", "policy", "evaluate")
-"""Stages whose results rest on labels, in order."""
+DOWNSTREAM = {"label": ("label", "reward_model", "policy", "evaluate"), "revised": ("revised", "supervised")}
+"""Stages whose results rest on the labels of one stage, in order."""
 
 
 class Side(NamedTuple):
@@ -133,15 +134,14 @@ def read_gold(path: Path, bench: Bench) -> Outcomes:
 def stale(bench: Bench, new: Constitution) -> list[dict[str, str]]:
     """Datasets, models and reports of this run that rest on labels of another constitution."""
     run, found = bench.context.run, []
-    for number in run.rounds():
-        stages = {name: run.stage(name, number) for name in DOWNSTREAM}
-        labels: Manifest | None = stages["label"].manifest()
+    for number, (root, names) in itertools.product(run.rounds(), DOWNSTREAM.items()):
+        labels: Manifest | None = run.stage(root, number).manifest()
         if labels is None or labels.lineage.get("constitution") == constitution_hash(new):
             continue
-        for name, stage in stages.items():
+        for stage in (run.stage(name, number) for name in names):
             manifest = stage.manifest()
             if manifest is not None:
-                found.append({"stage": name, "path": str(stage.path), "finished": manifest.finished})
+                found.append({"stage": stage.stage, "path": str(stage.path), "finished": manifest.finished})
     return found
 
 

@@ -51,6 +51,13 @@ async def policy_client(context: RunContext, endpoint: EndpointSection, *, log_p
 
 
 @asynccontextmanager
+async def reviser_client(context: RunContext, *, log_path: Path) -> AsyncIterator[ChatClient]:
+    """A client of the model that revises in the policy's place; a managed server lives as long as the context."""
+    async with _client(context, context.config.revision, "revision", log_path) as client:
+        yield client
+
+
+@asynccontextmanager
 async def judge_client(context: RunContext, *, log_path: Path) -> AsyncIterator[ChatClient]:
     """A client of the judge's model; a managed server lives as long as the context."""
     async with _client(context, context.config.judge, "judge", log_path) as client:

@@ -1,4 +1,5 @@
-"""Stages `reward_model` and `policy`: two child processes that learn from the same preference pairs.
+"""Stages `reward_model` and `policy`, which learn from the same preference pairs, and `supervised`, which learns from
+revisions; each in a child process.
 
 What a child writes (weights, metrics, result) lies in the stage's folder; the trained model is its `model/` folder.
 """
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from flows.context import RunContext
+from flows.stages import revised
 from flows.stages.label import NAME as LABEL
 from flows.stages.label import PAIRS, objective_pairs
 from flows.stages.stage import Metrics, Stage
@@ -21,10 +23,11 @@ from ratify.progress import Progress
 from ratify.run_store import StageStore
 from training.launch import launch
 from training.result import TrainResult
-from training.spec import KNOBS, PreferenceTask, RewardModelTask, TrainSpec
+from training.spec import KNOBS, PreferenceTask, RewardModelTask, SupervisedTask, TrainSpec
 
 REWARD_MODEL = "reward_model"
 POLICY = "policy"
+SUPERVISED = "supervised"
 
 
 def trained_policy(context: RunContext) -> Path:
@@ -108,6 +111,35 @@ def _train_policy(context: RunContext, stage: StageStore) -> Metrics:
     return _named(POLICY, run_task(context, spec, "training the policy").metrics)
 
 
+def _supervised_lineage(context: RunContext) -> dict[str, Any]:
+    config = context.config
+    return {
+        "rows": context.manifest(revised.NAME).files[revised.SUPERVISED],
+        "policy": model_digest(config.policy.trainable),
+        "section": {key: value for key, value in config.supervised.model_dump(mode="json").items() if key not in KNOBS},
+        "temperature": config.sampling.temperature,
+        "seed": config.run.seed,
+    }
+
+
+def _train_supervised(context: RunContext, stage: StageStore) -> Metrics:
+    config = context.config
+    if not context.manifest(revised.NAME).metrics[f"{revised.NAME}/supervised/count"]:
+        raise InputError(
+            f"no revision is left to learn from (revision.keep = '{config.revision.keep}'): see how they were judged "
+            f"in {context.stage(revised.NAME).path / revised.REPORT}, or choose revision.keep = 'not_worse' or 'all'"
+        )
+    spec = SupervisedTask(
+        section=config.supervised,
+        model=config.policy.trainable,
+        data=context.stage(revised.NAME).path / revised.SUPERVISED,
+        out=stage.path,
+        seed=config.run.seed,
+        temperature=config.sampling.temperature or 1.0,
+    )
+    return _named(SUPERVISED, run_task(context, spec, "fine-tuning on the revisions").metrics)
+
+
 def _named(stage: str, metrics: Mapping[str, Any]) -> Metrics:
     return {f"{stage}/{key}" if not key.startswith(f"{stage}/") else key: value for key, value in metrics.items()}
 
@@ -128,6 +160,14 @@ def _policy_summary(metrics: Metrics) -> str:
     )
 
 
+def _supervised_summary(metrics: Metrics) -> str:
+    return (
+        f"{metrics['supervised/train/completions']:,.0f} revisions, loss on prompts kept aside "
+        f"{metrics['supervised/validation/loss']:.3f} nats per token "
+        f"({metrics['supervised/validation/loss_before']:.3f} before)"
+    )
+
+
 TRAIN_REWARD_MODEL = Stage(
     REWARD_MODEL,
     "training the reward model",
@@ -144,4 +184,13 @@ TRAIN_POLICY = Stage(
     _train_policy,
     _policy_summary,
     _check,
+)
+TRAIN_SUPERVISED = Stage(
+    SUPERVISED,
+    "fine-tuning the policy on the revisions",
+    _supervised_lineage,
+    _train_supervised,
+    _supervised_summary,
+    _check,
+    wanted=lambda context: context.config.supervised.enabled,
 )

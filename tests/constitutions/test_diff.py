@@ -49,6 +49,13 @@ def diff(*edits: tuple[str, str]) -> ConstitutionDiff:
         ("max_words, value: 9", "max_words, value: 8", FieldClass.DETERMINISTIC, Bump.MAJOR),
         ("is true.", "is true., meta: {owner: me}", FieldClass.INERT, Bump.PATCH),
         ("is short.", "is brief.", FieldClass.INERT, Bump.PATCH),
+        (
+            "tiers:",
+            "revision: {examples: [{prompt: a, reply: b, critique_request: c, critique: d, revision_request: e, "
+            "revision: f}]}\ntiers:",
+            FieldClass.INERT,
+            Bump.PATCH,
+        ),
         ("status: draft", "status: active", FieldClass.JUDGE_VISIBLE, Bump.MINOR),
     ],
 )

@@ -36,6 +36,12 @@ def loaded(text: str = TEXT) -> Constitution:
         ("weight: 1,", "weight: 1.0,"),
         ("text: be kind}", "text: '  be kind '}"),
         ("text: be kind}", "text: be kind, tests: [{prompt: a, a: b, b: c, expect: a}]}"),
+        ("text: be kind}", "text: be kind, critique_request: where not?, revision_request: mend it}"),
+        (
+            "tiers",
+            "revision: {examples: [{prompt: a, reply: b, critique_request: c, critique: d, revision_request: e, "
+            "revision: f}]}\ntiers",
+        ),
         ("text: be kind}", "text: be kind}\n  - {id: r, tier: t, text: later, status: draft}"),
     ],
 )

@@ -9,12 +9,13 @@ from typing import Any
 from aiohttp import web
 
 MODEL = "fake-policy"
+Answer = str | int | dict[str, Any]
 
 
 class FakeChatServer:
-    """`answer` gets the request's body and returns a text, or an HTTP status to fail with."""
+    """`answer` gets the request's body and returns a text, a choice's fields, or an HTTP status to fail with."""
 
-    def __init__(self, answer: Callable[[dict[str, Any]], str | int]) -> None:
+    def __init__(self, answer: Callable[[dict[str, Any]], Answer]) -> None:
         self.requests: list[dict[str, Any]] = []
         self.base_url = ""
         self._answer = answer
@@ -25,8 +26,9 @@ class FakeChatServer:
         answer = self._answer(body)
         if isinstance(answer, int):
             return web.json_response({"error": {"message": "the fake fails here"}}, status=answer)
-        words = len(answer.split())
-        choice = {"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
+        given = {"message": {"role": "assistant", "content": answer}} if isinstance(answer, str) else answer
+        choice = {"index": 0, "finish_reason": "stop", **given}
+        words = len((choice["message"]["content"] or "").split())
         usage = {"prompt_tokens": 7, "completion_tokens": words, "total_tokens": 7 + words}
         return web.json_response({
             "id": "x", "object": "chat.completion", "created": 0, "model": MODEL, "choices": [choice], "usage": usage,
@@ -37,7 +39,7 @@ class FakeChatServer:
 
 
 @asynccontextmanager
-async def serving(answer: Callable[[dict[str, Any]], str | int]) -> AsyncIterator[FakeChatServer]:
+async def serving(answer: Callable[[dict[str, Any]], Answer]) -> AsyncIterator[FakeChatServer]:
     fake = FakeChatServer(answer)
     app = web.Application()
     app.router.add_post("/v1/chat/completions", fake.chat)
