@@ -60,7 +60,7 @@ def read_pairs(path: Path) -> list[PreferencePair]:
 
 
 def read_labels(path: Path) -> list[Label]:
-    """Read back what `write_labels` wrote."""
+    """Read back what `label_table.write_label_table` wrote."""
     labels = []
     for row in pq.read_table(path).to_pylist():
         row["by_principle"] = {each["principle"]: each["log_odds"] for each in row["by_principle"]}
