@@ -119,6 +119,14 @@ class Bench:
             self._columns[name] = self._kept(self._file(name)) or self._built(principle)
         return self._columns[name]
 
+    def remembered(self, principle: Principle) -> Column | None:
+        """The column, if it is in memory already."""
+        return self._columns.get(column_identity(principle, self.judge, self.identity))
+
+    def forget_incomplete(self) -> None:
+        """Look once more, when they are needed, for verdicts that were missing."""
+        self._columns = {name: column for name, column in self._columns.items() if not column.lacks.any()}
+
     def evidence(self, constitution: Constitution) -> Evidence:
         """Everything that is known by a constitution's active principles."""
         evidence = evidence_of([self.column(principle) for principle in constitution.active], constitution)
