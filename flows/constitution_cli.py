@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from constitutions.diff import Change
     from constitutions.lint_structure import Surroundings
     from flows.constitution_trials import Trial, TrialRecord, TrialResult
-    from flows.editor.live_run import LiveRun
+    from flows.stages.relabel import Bench
     from ratify.config import Config
 
 SCHEMA_FILE = Path(__file__).resolve().parent.parent / "constitutions" / "constitution.schema.json"
@@ -52,9 +52,12 @@ def edit(
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
     """Edit a constitution on a local page that shows lint, version and what the edit would change as one types."""
-    from constitutions.load import load_constitution
+    from constitutions.load import load_constitution, read_text
+    from flows.editor.drafts import sound_or_none
     from flows.editor.edited_file import EditedFile
+    from flows.editor.live_run import LiveRun
     from flows.editor.server import Editor, serve
+    from flows.stages.relabel_apply import gold_of
 
     if gold and not run:
         raise ConfigError("--gold says which of a run's replies are better; give the run too, with --run RUN")
@@ -62,25 +65,22 @@ def edit(
     edited.read()
     if against:
         load_constitution(against)
-    live = _live_run(run, gold, against or file) if run else None
-    try:
+    if run is None:
+        serve(Editor(edited, None, against), port, browser=browser)
+        return
+    with _bench(run) as bench:
+        live = LiveRun(bench, gold_of(bench, gold))
+        compared_with = against or file
+        live.start(sound_or_none(read_text(compared_with), compared_with))
         serve(Editor(edited, live, against), port, browser=browser)
-    finally:
-        if live:
-            live.close()
 
 
-def _live_run(run: str, gold: Path | None, compared_with: Path) -> LiveRun:
-    """A run in memory, whose verdicts are read while the page opens."""
-    from constitutions.load import read_text
+def _bench(run: str) -> Bench:
+    """A run's pairs. The run is not locked: nothing is written but kept columns, under a lock of their own."""
     from flows.cli import run_folder
-    from flows.editor.drafts import sound_or_none
-    from flows.editor.live_run import LiveRun
-    from flows.stages.relabel import context_of
+    from flows.stages.relabel import Bench, context_of
 
-    live = LiveRun(context_of(run_folder(run)), gold)
-    live.start(sound_or_none(read_text(compared_with), compared_with))
-    return live
+    return Bench(context_of(run_folder(run)))
 
 
 @constitution_app.command()

@@ -18,13 +18,11 @@ import numpy as np
 from constitutions.diff import diff_constitutions
 from constitutions.lint_structure import Surroundings
 from constitutions.schema import Constitution, Principle
-from flows.context import RunContext
 from flows.stages.relabel import MOST_PRINCIPLES, Bench, Held, tags_of
-from flows.stages.relabel_apply import gold_of
 from flows.stages.relabel_plan import make_plan
 from flows.stages.relabel_report import Edited, Side, largest, shown, vetoes
 from judges import flips
-from judges.aggregate import Aggregated, Evidence, Floats, contributions
+from judges.aggregate import Aggregated, Evidence, Floats, Outcomes, contributions
 from judges.columns import Column
 from ratify.canonical import digest
 from ratify.errors import ConstitutionError, RatifyError, StoreError
@@ -45,15 +43,10 @@ class Known(NamedTuple):
 class LiveRun:
     """The pairs, verdicts and gold of one run. Reading its verdicts takes a while: `start` does it aside."""
 
-    def __init__(self, context: RunContext, gold: Path | None = None) -> None:
-        """Read the run's pairs.
-
-        Raises:
-            RatifyError: the run has no candidates yet, or the gold file cannot be used.
-        """
-        self.bench = Bench(context)
-        self.bench.__enter__()
-        self.gold = gold_of(self.bench, gold)
+    def __init__(self, bench: Bench, gold: Outcomes | None = None) -> None:
+        """Take a run's open bench, and which reply of each pair is known to be better."""
+        self.bench = bench
+        self.gold = gold
         self.fault = ""
         self.ready = threading.Event()
         self._tags = {tag: np.array(rows, dtype=np.intp) for tag, rows in sorted(tags_of(self.bench).items())}
@@ -80,10 +73,6 @@ class LiveRun:
         """Keep what was read for the next start, unless another process works on the run."""
         with contextlib.suppress(StoreError), self.bench.context.run.lock():
             self.bench.keep_columns(constitution)
-
-    def close(self) -> None:
-        """Close the verdict store."""
-        self.bench.__exit__()
 
     @property
     def surroundings(self) -> Surroundings:

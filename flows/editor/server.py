@@ -30,7 +30,7 @@ from flows.editor.drafts import Draft, Sent, parsed, sound_or_none
 from flows.editor.edited_file import ChangedOnDisk, EditedFile
 from flows.editor.guard import Guard
 from flows.editor.live_run import LiveRun, held
-from ratify.errors import ConfigError, RatifyError
+from ratify.errors import ConfigError, ConstitutionError, RatifyError
 
 STATIC = Path(__file__).resolve().parent / "static"
 NEEDS_SOUND = "the constitution that is compared with does not load; mend it first"
@@ -83,7 +83,11 @@ class Editor:
         old = sound_or_none(draft.baseline, self.file.path)
         if old is None:
             return {"state": "fault", "fault": NEEDS_SOUND}
-        return {"state": "ready", **self.run.what_if(old, parsed(draft.text(self.file.path), self.file.path))}
+        try:
+            new = parsed(draft.text(self.file.path), self.file.path)
+        except ConstitutionError:
+            return {"state": "unsound"}
+        return {"state": "ready", **self.run.what_if(old, new)}
 
     def plan(self, draft: Draft) -> dict[str, Any]:
         """What `ratify plan --sample 0` says of the draft."""

@@ -19,7 +19,7 @@ function Page() {
   const [tab, setTab] = useState("principles");
   useEffect(() => onChange(() => setTick((tick) => tick + 1)), []);
   useEffect(() => {
-    document.title = `${unsaved() ? "* " : ""}${state.checked?.id ?? "Constitution"}`;
+    document.title = `${unsaved() ? "* " : ""}${state.sound?.id ?? "Constitution"}`;
   });
   if (state.phase === "opening") return html`<p class="opening">Opening the constitution …</p>`;
   if (state.phase === "failed") return html`<p class="opening" role="alert">${state.fault.message}</p>`;
@@ -42,14 +42,14 @@ function Bar({ goTo }) {
   return html`
     <header class="bar">
       <div class="title">
-        <h1>${checked?.id ?? state.filled?.id ?? "Constitution"}</h1>
+        <h1>${state.sound?.id ?? "Constitution"}</h1>
         <${Version} />
         <p class="path" title=${file.path}>${file.path}${file.against && html` <span>compared with ${file.against}</span>`}</p>
       </div>
       <div class="actions">
-        <span class=${`saved ${dirty ? "dirty" : ""}`} role="status">${dirty ? "Unsaved changes" : state.saved ? "Saved" : "No changes"}</span>
+        <span class=${`saved ${dirty ? "dirty" : ""}`} role="status">${dirty ? "Not saved" : state.saved ? "Saved" : "No changes"}</span>
         ${dirty && html`<button class="quiet" onClick=${() => confirm("Take back every change that is not saved?") && takeBackAll()}>Take back</button>`}
-        <button onClick=${() => { goTo(narrow() ? "effect" : undefined); plan(); }} disabled=${busy.plan || Boolean(checked?.fault)}>
+        <button onClick=${() => showPlan(goTo)} disabled=${busy.plan || Boolean(checked?.fault)}>
           ${busy.plan ? "Planning …" : "Plan"}</button>
         <button class="main" onClick=${save} disabled=${!dirty || busy.save || Boolean(checked?.fault)} aria-keyshortcuts="Control+S">
           ${busy.save ? "Saving …" : "Save"}</button>
@@ -57,18 +57,22 @@ function Bar({ goTo }) {
     </header>`;
 }
 
-const narrow = () => matchMedia("(max-width: 60rem)").matches;
+async function showPlan(goTo) {
+  if (matchMedia("(max-width: 60rem)").matches) goTo("effect");
+  await plan();
+  document.querySelector(".side:not([hidden]) #plan, #panel-effect #plan")?.scrollIntoView({ block: "nearest" });
+}
 
 function Version() {
-  const { checked, filled, version } = state;
-  if (!checked || checked.fault || !filled) return null;
-  const raise = checked.version_fault && version !== checked.least;
+  const { sound, filled, version } = state;
+  if (!sound || !filled) return null;
+  const raise = sound.version_fault && version !== sound.least;
   return html`
     <div class="version">
       <label>version <input class="short" value=${version} onInput=${(event) => setVersion(event.target.value.trim())} /></label>
-      ${checked.bump !== "none" &&
-      html`<span class=${`bump ${raise ? "low" : ""}`}>${checked.bump} change since ${checked.was_version}${raise ? ": needs" : ""}</span>`}
-      ${raise && html`<button class="small" onClick=${() => setVersion(checked.least)}>Raise to ${checked.least}</button>`}
+      ${sound.bump !== "none" &&
+      html`<span class=${`bump ${raise ? "low" : ""}`}>${sound.bump} change since ${sound.was_version}</span>`}
+      ${raise && html`<button class="small" onClick=${() => setVersion(sound.least)}>Raise to ${sound.least}</button>`}
     </div>`;
 }
 

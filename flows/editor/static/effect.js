@@ -31,7 +31,7 @@ function WhatIf({ goTo }) {
   if (!whatIf || whatIf.state === "reading") return html`<p class="about">Reading the verdicts of ${file.run.path} …</p>`;
   if (whatIf.state === "fault") return html`<p class="fault">${whatIf.fault}</p>`;
   return html`
-    <p class=${`lead ${whatIf.stale ? "stale" : ""}`}><b>${count(whatIf.changed)}</b> of ${plural(whatIf.pairs, "label")} would have another outcome
+    <p class=${`lead ${whatIf.stale ? "stale" : ""}`}><b>${count(whatIf.changed)}</b> of ${plural(whatIf.pairs, "label")} would change
       ${" "}<span>(${percent(whatIf.changed / (whatIf.pairs || 1), 1)})</span></p>
     <${Kinds} changes=${whatIf.changes} pairs=${whatIf.pairs} />
     ${whatIf.changed > 0 && html`<button class="small link" onClick=${() => goTo("pairs")}>See the pairs that move most</button>`}
@@ -40,6 +40,8 @@ function WhatIf({ goTo }) {
     <${Unknown} title="Counted with the verdicts of their old words, until they are judged" names=${whatIf.stood_in} />
     <${Unknown} title="Left out, as nobody has judged them yet" names=${whatIf.left_out} />`;
 }
+
+const arrow = (before, after) => (before === after ? after : `${before} → ${after}`);
 
 function Kinds({ changes, pairs }) {
   const shown = KINDS.filter(([kind]) => changes[kind]);
@@ -52,9 +54,9 @@ function Kinds({ changes, pairs }) {
 
 function Gold({ gold }) {
   if (!gold) return null;
-  const how = gold.gained || gold.lost ? `${plural(gold.gained, "label")} gained, ${gold.lost} lost; McNemar p = ${gold.p.toFixed(2)}` : "no label gained or lost";
+  const how = gold.gained || gold.lost ? `${plural(gold.gained, "label")} gained, ${gold.lost} lost; McNemar p ${gold.p < 0.01 ? "< 0.01" : `= ${gold.p.toFixed(2)}`}` : "no label gained or lost";
   return html`
-    <p class="figure"><span>Agreement with gold</span><b>${percent(gold.before, 1)} → ${percent(gold.after, 1)}</b></p>
+    <p class="figure"><span>Agreement with gold</span><b>${arrow(percent(gold.before, 1), percent(gold.after, 1))}</b></p>
     <p class="about">on ${plural(gold.pairs, "pair")} that both decide; ${how}</p>`;
 }
 
@@ -96,7 +98,7 @@ function Balance() {
       <tbody>${balance[by].map((row) => html`
         <tr><th scope="row">${row.name}</th>
           <td class="bars" aria-hidden="true"><i class="then" style=${{ width: percent(row.before, 2).replace(" ", "") }}></i><i class="now" style=${{ width: percent(row.after, 2).replace(" ", "") }}></i></td>
-          <td>${percent(row.before)} → ${percent(row.after)}</td></tr>`)}</tbody>
+          <td>${arrow(percent(row.before), percent(row.after))}</td></tr>`)}</tbody>
     </table>
     <p class="legend"><span><i class="then"></i>before</span><span><i class="now"></i>now</span></p>`);
 }
@@ -156,6 +158,6 @@ function Costs({ made }) {
       <tbody>${made.by_principle.map((row) => html`<tr><th scope="row">${row.principle}</th><td>${count(row.calls)}</td>
         ${known && html`<td>${count(row.tokens)}</td><td>${minutes(row.minutes)}</td>`}</tr>`)}</tbody>
     </table>
-    <p class="about">${known ? `At ${count(Math.round(made.observed.calls_per_s))} calls/s (${made.observed.source}).` : "Time is unknown: no stage of this run has asked the judge yet."}
+    <p class="about">${known ? `At ${count(Math.round(made.observed.calls_per_s))} calls/s (${made.observed.source.replace(/T(\d\d:\d\d).*/, " $1 UTC")}).` : "Time is unknown: no stage of this run has asked the judge yet."}
       ${" "}After saving, <code>ratify apply</code> asks for them and writes the labels.</p>`;
 }

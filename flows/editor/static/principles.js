@@ -1,7 +1,7 @@
 // The principles as a form: one card each, with what lint says of it below its text.
 
 import { html, useLayoutEffect, useRef } from "./vendor/preact-htm.js";
-import { addPrinciple, changedFields, kept, putBack, remove, setField, setSetting, state, takeBack } from "./state.js";
+import { addPrinciple, changedFields, kept, putBack, remove, setField, setSetting, state, takeBack, unwritten } from "./state.js";
 
 const SEVERITIES = [["hard", "hard: vetoes"], ["soft", "soft: is weighed"], ["info", "info: measured only"]];
 const STATUSES = [["active", "active"], ["draft", "draft: not judged"], ["retired", "retired"]];
@@ -39,7 +39,7 @@ function Principle({ row, place }) {
   }
   const fields = changedFields(row);
   const fault = state.checked?.fault?.principle === place ? state.checked.fault : null;
-  const marks = [row.origin === null ? "new" : fields.length > 0 && "changed", row.origin !== null && fields.includes("id") && `was ${state.filled.rows[row.origin].id}`];
+  const marks = [row.origin === null ? (unwritten(row) ? "new: needs a text" : "new") : fields.length > 0 && "changed", row.origin !== null && fields.includes("id") && `was ${state.filled.rows[row.origin].id}`];
   const set = (name) => (event) => setField(row.key, name, event.target.value);
   const name = `text-${row.key}`;
   return html`
@@ -80,9 +80,12 @@ function Besides({ row }) {
 export function Findings({ found }) {
   return found.length > 0 && html`
     <ul class="findings">
-      ${found.map((each) => html`<li><code>${each.code}</code> <span>${each.why}; <b>${each.remedy}</b>.</span> <small>line ${each.line}</small></li>`)}
+      ${found.map((each) => html`<li><code>${each.code}</code> <span>${quoted(each.why)}; <b>${quoted(each.remedy)}</b>.</span> <small>line ${each.line}</small></li>`)}
     </ul>`;
 }
+
+/** A sentence whose `quoted` parts are code. */
+const quoted = (sentence) => sentence.split("`").map((part, index) => (index % 2 ? html`<code>${part}</code>` : part));
 
 /** A text field as high as its text. */
 function Growing({ id, value, onInput, described, wrong }) {

@@ -16,6 +16,7 @@ export const state = {
   version: "",
   settings: {},
   checked: null, // the newest answer about a draft
+  sound: null, // the newest one about a draft that loads
   whatIf: null,
   plan: null,
   busy: {}, // actions under way
@@ -45,11 +46,14 @@ export const changedFields = (row) =>
   row.origin === null ? FIELDS : FIELDS.filter((name) => row[name] !== state.filled.rows[row.origin][name]);
 
 /** The rows that will be saved, in the order in which they stand in the text. */
-export const kept = () => (state.rows ?? []).filter((row) => !row.removed);
+export const kept = () => (state.rows ?? []).filter((row) => !row.removed && !unwritten(row));
+
+/** A new principle is part of the draft as soon as it has a text. */
+export const unwritten = (row) => row.origin === null && !row.text.trim();
 
 export function formChanges() {
   if (!state.filled || !state.rows) return 0;
-  const rows = state.rows.filter((row) => row.removed || changedFields(row).length).length;
+  const rows = state.rows.filter((row) => !unwritten(row) && (row.removed || changedFields(row).length)).length;
   const settings = Object.keys(state.settings).filter((name) => !same(state.settings[name], state.filled.settings[name]));
   return rows + settings.length + (state.version !== state.filled.version ? 1 : 0);
 }
@@ -72,7 +76,7 @@ const check = newestOnly(async (sent) => {
   try {
     const checked = await post("check", sent);
     if (!same(sent, draft())) return;
-    update({ checked });
+    update({ checked, sound: checked.fault ? state.sound : checked });
     if (!checked.fault && !state.filled) fill(checked);
   } catch (fault) {
     update({ fault });
@@ -83,11 +87,11 @@ const askWhatIf = newestOnly(async (sent) => {
   if (!state.file.run) return;
   try {
     const whatIf = await post("what-if", sent);
-    update({ whatIf: { ...whatIf, stale: false } });
+    if (whatIf.state === "unsound") update({ whatIf: state.whatIf && { ...state.whatIf, stale: true } });
+    else update({ whatIf });
     if (whatIf.state === "reading") setTimeout(() => askWhatIf(draft()), 600);
   } catch (fault) {
-    if (fault.kind) update({ fault });
-    else update({ whatIf: state.whatIf && { ...state.whatIf, stale: true } });
+    update({ fault });
   }
 });
 
@@ -165,7 +169,7 @@ export async function save() {
     const typedMeanwhile = !same(sent, draft());
     update({ file: { ...state.file, text: written, stamp }, fault: null, saved: !typedMeanwhile, changedOnDisk: false });
     if (!typedMeanwhile) {
-      Object.assign(state, { base: written, filled: null, checked });
+      Object.assign(state, { base: written, filled: null, checked, sound: checked });
       fill(checked);
     }
   } catch (fault) {
