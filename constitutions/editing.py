@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,9 +122,10 @@ def revised(text: str, edits: Sequence[Edit], path: Path) -> str:
         ConstitutionError: the text is not YAML, or an edit cannot be written without touching something else.
     """
     try:
-        expected, places = _plain(text), Places(text)
+        tree, places = _read(text)
     except (YAMLError, ValueError) as error:
         raise ConstitutionError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+    expected = copy.deepcopy(tree)
     for edit in _last_first(edits):
         _do(expected, edit)
     splices = [_splice(places, edit) for edit in edits]
@@ -132,6 +134,12 @@ def revised(text: str, edits: Sequence[Edit], path: Path) -> str:
         if _plain_or_none(made) == expected:
             return made
     return _rewritten(text, edits, expected, path)
+
+
+@lru_cache(maxsize=4)
+def _read(text: str) -> tuple[Any, Places]:
+    """A text's plain values and its places; the last few are kept, as a page asks for the same text again and again."""
+    return _plain(text), Places(text)
 
 
 def _splice(places: Places, edit: Edit) -> Splice | None:

@@ -28,7 +28,12 @@ def analyse(draft: Draft, path: Path, around: Surroundings) -> dict[str, Any]:
     """Everything the page shows about a draft, but what needs a run."""
     baseline = sound_or_none(draft.baseline, path)
     text = draft.text(path)
-    shown = {"text": text, "lines": changed_lines(draft.baseline, text), "fault": None}
+    shown = {
+        "text": text,
+        "lines": changed_lines(draft.baseline, text),
+        "fault": None,
+        "compared": baseline is not None,
+    }
     try:
         source = Source(path, text)
     except ConstitutionError as error:

@@ -102,9 +102,11 @@ def _edits(draft: Draft, base: Constitution, baseline: Constitution | None) -> I
     kept = {each.origin: each for each in draft.principles if each.origin is not None}
     if not set(kept) <= set(range(len(base.principles))):
         raise ConstitutionError("the form and the text do not belong together; reload the page")
+    renamed = {base.principles[position].id: each.id for position, each in kept.items()}
     for position, principle in enumerate(base.principles):
         if position in kept:
             yield from _changes(position, principle, kept[position], baseline)
+            yield from _references(position, principle, renamed)
         else:
             yield RemovePrinciple(position)
     for each in draft.principles:
@@ -121,6 +123,13 @@ def _changes(position: int, was: Principle, now: PrincipleDraft, baseline: Const
         value = value.strip() if field == "text" else value
         if value != getattr(was, field):
             yield SetField(("principles", position, field), value)
+
+
+def _references(position: int, principle: Principle, renamed: dict[str, str]) -> Iterator[Edit]:
+    """Where a principle names another that has a new name."""
+    for place, other in enumerate(principle.conflicts_with):
+        if renamed.get(other, other) != other:
+            yield SetField(("principles", position, "conflicts_with", place), renamed[other])
 
 
 def _known_as(principle: Principle, baseline: Constitution | None) -> str:

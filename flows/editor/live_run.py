@@ -120,6 +120,8 @@ class LiveRun:
         return {**figures, "by_principle": costs_by_principle(figures)}
 
     def _sides(self, old: Constitution, new: Constitution) -> tuple[Edited, Known]:
+        for principle in old.active:
+            self.bench.column(principle)
         diff = diff_constitutions(old, new)
         origins = {each.id: each for each in old.principles}
         came_from = {each.id: origins.get(diff.renamed.get(each.id, each.id)) for each in new.active}

@@ -221,6 +221,24 @@ def test_a_second_rename_names_the_id_of_the_version_that_is_compared_with(file:
     assert "{id: honest, was: q," in checked["text"] and checked["changes"][0]["old"] == "q"
 
 
+def test_a_rename_is_followed_where_other_principles_name_it(file: Path) -> None:
+    file.write_text(TEXT.replace("    weight: 1  # one", "    conflicts_with: [q]  # gives way"))
+    page = Page(Editor(EditedFile(file)))
+    page.fill()[1]["id"] = "honest"
+    checked = page.ask("check")
+    assert checked["fault"] is None and "conflicts_with: [honest]  # gives way" in checked["text"]
+
+
+def test_a_file_that_does_not_load_is_shown_as_text_and_can_be_mended(file: Path) -> None:
+    file.write_text(TEXT.replace("weight: 1 ", "weight: x "))
+    page = Page(Editor(EditedFile(file)))
+    checked = page.ask("check")
+    assert checked["fault"]["line"] == 15 and not checked["compared"] and "principles" not in checked
+    page.base = TEXT
+    assert page.ask("check")["changes"] == []
+    assert page.save()["status"] == 200 and file.read_text() == TEXT
+
+
 def test_line_ends_permissions_and_links_survive_a_save(file: Path) -> None:
     file.write_bytes(TEXT.replace("\n", "\r\n").encode())
     file.chmod(0o664)

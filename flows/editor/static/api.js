@@ -20,7 +20,7 @@ async function ask(path, options) {
   try {
     answer = await fetch(`/api/${path}`, { ...options, headers: { "x-ratify-token": token(), "content-type": "application/json" } });
   } catch {
-    throw new Fault("The command behind this page has stopped. Your changes are still here: copy them, or start it again on the same port.", "gone");
+    throw new Fault("The command behind this page has stopped. Your changes are still in this page: copy its YAML before you close it.", "gone");
   }
   const said = await answer.json().catch(() => ({ fault: `The server answered with an error (${answer.status}).` }));
   if (!answer.ok) throw new Fault(said.fault, said.kind);

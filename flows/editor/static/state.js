@@ -167,7 +167,8 @@ export async function save() {
   try {
     const { text: written, stamp, checked } = await post("save", { draft: sent, stamp: state.file.stamp });
     const typedMeanwhile = !same(sent, draft());
-    update({ file: { ...state.file, text: written, stamp }, fault: null, saved: !typedMeanwhile, changedOnDisk: false });
+    const baseline = checked.compared ? state.file.baseline : written; // a text that did not load is nothing to compare with
+    update({ file: { ...state.file, text: written, stamp, baseline }, fault: null, saved: !typedMeanwhile, changedOnDisk: false });
     if (!typedMeanwhile) {
       Object.assign(state, { base: written, filled: null, checked, sound: checked });
       fill(checked);
