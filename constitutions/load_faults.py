@@ -40,7 +40,12 @@ def _reason(error: Any) -> str:
         return f"{error['input']!r} is not of the form that is needed: {form}"
     if kind == "string_too_short":
         return "it is empty; write something, or remove it"
-    message = str(error["msg"]).removeprefix("Input ").replace("valid string", "text")
+    message = (
+        str(error["msg"])
+        .removeprefix("Input ")
+        .replace("valid string", "text")
+        .replace("valid tuple", "list, such as [one, two]")
+    )
     given = error["input"]
     shown = "" if isinstance(given, dict | list | tuple) else f" (given: {given!r})"
     return message + shown

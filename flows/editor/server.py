@@ -6,8 +6,10 @@ looks up thousands of verdicts does not keep lint waiting. Left out: who may ask
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
+import sys
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -161,10 +163,15 @@ def serve(editor: Editor, port: int, *, browser: bool) -> None:
     if fault:
         print(f"{fault}\nthe page shows the text, so that it can be mended there")
     print(f"editing {editor.file.path} at {address}\nstop with Ctrl-C", flush=True)
-    if browser:
+    if browser and _has_screen():
         webbrowser.open(address)
     config = uvicorn.Config(make_app(editor, token), log_level="warning", access_log=False)
     try:
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:
         print("stopped; what was not saved in the page is not in the file")
+
+
+def _has_screen() -> bool:
+    """Whether a browser window can open; without one, a browser for terminals would take this terminal over."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -5,6 +5,7 @@ nobody but the page may ask.
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -395,3 +396,10 @@ def test_what_cannot_be_opened_is_one_sentence(
 ) -> None:
     said = ratify("constitution", "edit", *arguments, "--no-browser")
     assert said.code and sentence in said.err and said.err.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_one_sentence(ratify: Callable[..., Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = ratify("constitution", "edit", "constitutions/demo.yaml", "--no-browser", "--port", port)
+    assert said.code == 2 and f"port {port} cannot be used" in said.err and said.err.count("\n") == 1

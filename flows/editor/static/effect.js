@@ -7,7 +7,7 @@ import { NumberField } from "./principles.js";
 import { plan, setField, state } from "./state.js";
 
 const KINDS = [
-  ["flipped", "the other reply wins"], ["tied", "become ties"], ["decided", "were ties"], ["new", "are new"], ["lost", "are lost"],
+  ["flipped", "flip"], ["tied", "become ties"], ["decided", "were ties"], ["new", "are new"], ["lost", "are lost"],
   ["weakened", "weaken"], ["strengthened", "strengthen"], ["same", "as before"],
 ];
 const HIGHEST = 3;
@@ -90,6 +90,8 @@ function Weight({ row, highest }) {
 function Balance() {
   const balance = state.whatIf?.balance;
   if (!balance) return null;
+  const longest = Math.max(...[...balance.tier, ...balance.tag].flatMap((row) => [row.before, row.after]), 0.01);
+  const width = (share) => ({ width: `${(100 * share) / longest}%` });
   const groups = [["tier", "Where the labels come from, by tier"], ["tag", "By the tags that principles are for"]];
   return groups.filter(([by]) => balance[by].length).map(([by, title]) => html`
     <h3>${title}</h3>
@@ -97,7 +99,7 @@ function Balance() {
       <thead class="hidden"><tr><th>${by}</th><th>before</th><th>now</th></tr></thead>
       <tbody>${balance[by].map((row) => html`
         <tr><th scope="row">${row.name}</th>
-          <td class="bars" aria-hidden="true"><i class="then" style=${{ width: percent(row.before, 2).replace(" ", "") }}></i><i class="now" style=${{ width: percent(row.after, 2).replace(" ", "") }}></i></td>
+          <td class="bars" aria-hidden="true"><i class="then" style=${width(row.before)}></i><i class="now" style=${width(row.after)}></i></td>
           <td>${arrow(percent(row.before), percent(row.after))}</td></tr>`)}</tbody>
     </table>
     <p class="legend"><span><i class="then"></i>before</span><span><i class="now"></i>now</span></p>`);

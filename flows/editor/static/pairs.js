@@ -5,7 +5,7 @@ import { percent, signed } from "./figures.js";
 import { state } from "./state.js";
 
 const CHANGES = {
-  flipped: "the other reply wins", tied: "becomes a tie", decided: "was a tie", new: "is new", lost: "is lost",
+  flipped: "flips", tied: "becomes a tie", decided: "was a tie", new: "is new", lost: "is lost",
 };
 
 export function Pairs() {
