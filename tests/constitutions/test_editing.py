@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from constitutions.editing import AddPrinciple, Edit, EditableConstitution, RemovePrinciple, SetField, revised
 from constitutions.load import load_constitution, parse_constitution
@@ -130,6 +133,26 @@ def test_a_folded_text_stays_folded_with_its_comment_and_lines_of_its_own_make_i
     assert "text: >-  # two lines" in once and all(len(line) <= 121 for line in lines)
     twice = revised(once, [SetField(("principles", 0, "text"), "One.\n\n  Two.")], FILE)
     assert "text: |-  # two lines\n      One.\n\n        Two.\n    weight: 1  # one" in twice
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.sampled_from([0, 1]))
+@example("yes", 1)
+@example("1:30", 0)
+@example("a\n\n  b\n# c", 0)
+@example("a, b: {c} # 'd' \"e\"", 1)
+@example("two  spaces " + "and words " * 30, 0)
+@example("a\u2028b\x85c", 0)
+def test_every_text_reads_back_as_it_was_meant_and_comments_stay(text: str, position: int) -> None:
+    try:
+        made = revised(TEXT, [SetField(("principles", position, "text"), text)], FILE)
+    except ConstitutionError as refused:
+        assert "by hand" in str(refused) and not text.isprintable()
+        return
+    tree = YAML(typ="safe", pure=True).load(made)
+    assert tree["principles"][position]["text"] == text
+    assert tree["principles"][1 - position] == YAML(typ="safe", pure=True).load(TEXT)["principles"][1 - position]
+    assert all(f"# {mark}" in made for mark in ("the head", "raise me", "flow", "about p", "one", "short", "q"))
 
 
 def test_several_edits_at_once_use_the_positions_before_them() -> None:
