@@ -1,7 +1,7 @@
 // What the edit does: weights as sliders with their what-if, what it means by fields, and the plan.
 
 import { html } from "./vendor/preact-htm.js";
-import { count, minutes, percent, plural, short } from "./figures.js";
+import { apart, count, minutes, percent, plural, short } from "./figures.js";
 import { NoRun } from "./pairs.js";
 import { NumberField } from "./principles.js";
 import { plan, setField, state } from "./state.js";
@@ -132,7 +132,9 @@ function spelled({ kind, old, new: now }) {
   if (kind === "added") return "is added";
   if (kind === "removed") return "is removed";
   if (kind === "renamed") return html`is the new name of <code>${old}</code>`;
-  return html`<del>${short(old)}</del> → <ins>${short(now)}</ins>`;
+  const texts = typeof old === "string" && typeof now === "string";
+  const [was, is] = texts ? apart(old, now) : [short(old), short(now)];
+  return html`<del>${was}</del> → <ins>${is}</ins>`;
 }
 
 function Plan() {

@@ -16,3 +16,16 @@ export function short(value) {
   const text = typeof value === "string" ? value : JSON.stringify(value);
   return text.length > 90 ? `${text.slice(0, 89)}…` : text;
 }
+
+/** Where two texts differ, each with a few words around it. */
+export function apart(old, now) {
+  const [one, other] = [old.split(" "), now.split(" ")];
+  const least = Math.min(one.length, other.length);
+  let front = 0;
+  while (front < least && one[front] === other[front]) front += 1;
+  let back = 0;
+  while (back < least - front && one[one.length - 1 - back] === other[other.length - 1 - back]) back += 1;
+  const [from, to] = [Math.max(0, front - 3), Math.max(0, back - 3)];
+  const cut = (words) => `${from ? "… " : ""}${words.slice(from, words.length - to).join(" ")}${to ? " …" : ""}`;
+  return [cut(one), cut(other)];
+}
