@@ -44,9 +44,11 @@ class EditedFile:
         Raises:
             ConstitutionError: there is no such file, or it is not text.
         """
-        text = read_text(self.path)
-        raw = self._target.read_bytes()
-        return OnDisk(text, hashlib.sha256(raw).hexdigest(), crlf=b"\r\n" in raw)
+        try:
+            return on_disk(self._target.read_bytes())
+        except (OSError, UnicodeDecodeError):
+            read_text(self.path)
+            raise
 
     def save(self, text: str, stamp: str) -> OnDisk:
         """Write a text over the version with a stamp.
@@ -65,7 +67,14 @@ class EditedFile:
                     "text from disk, or copy your changes first"
                 )
             mode = self._target.stat().st_mode
+            raw = (text.replace("\n", "\r\n") if now.crlf else text).encode()
             with replacing(self._target) as temporary:
-                temporary.write_text(text, encoding="utf-8", newline="\r\n" if now.crlf else "\n")
+                temporary.write_bytes(raw)
                 temporary.chmod(mode & 0o7777)
-            return self.read()
+            return on_disk(raw)
+
+
+def on_disk(raw: bytes) -> OnDisk:
+    """A file's bytes as text with its stamp: one reading, so that the two belong together."""
+    text = raw.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    return OnDisk(text, hashlib.sha256(raw).hexdigest(), crlf=b"\r\n" in raw)

@@ -111,6 +111,30 @@ def test_the_text_itself_can_be_broken_and_mended_and_a_conflict_is_said(
     assert [each for each in browser.errors if "409" not in each] == []
 
 
+def test_principles_come_go_and_come_back(browser: Chromium, address: str, file: Path) -> None:
+    browser.open(address, width=1280, height=900)
+    browser.wait("document.querySelectorAll('.principle').length === 5")
+    for name in ("polite", "concise"):
+        browser.focus(f"[aria-label='Remove {name}']")
+        browser.press("Enter")
+    browser.wait("document.querySelectorAll('.removed').length === 2")
+    browser.focus(".removed button")
+    browser.press("Enter")
+    browser.focus("button.add")
+    browser.press("Enter")
+    browser.wait("document.activeElement.placeholder === 'The reply …'")
+    assert browser.value("document.querySelector('.principle:last-child .mark').innerText") == "new: needs a text"
+    browser.call("Input.insertText", text="The reply cites a source.")
+    browser.wait("document.querySelectorAll('.unknown').length && document.body.innerText.includes('Left out')")
+    browser.press("s", control=True)
+    browser.wait("document.querySelector('.saved').innerText === 'Saved'")
+    assert [each.id for each in load_constitution(file).principles] == [
+        "safe", "honest", "helpful", "polite", "new-principle",
+    ]  # fmt: skip
+    assert browser.value("document.querySelectorAll('.removed').length") == 0
+    assert browser.errors == []
+
+
 @pytest.mark.usefixtures("file")
 def test_a_phone_shows_everything_without_scrolling_sideways(browser: Chromium, address: str) -> None:
     browser.open(address, width=390, height=844)
