@@ -25,7 +25,7 @@ from judges import flips
 from judges.aggregate import Aggregated, Evidence, Floats, Outcomes, contributions
 from judges.columns import Column
 from ratify.canonical import digest
-from ratify.errors import ConstitutionError, RatifyError, StoreError
+from ratify.errors import ConstitutionError, InputError, RatifyError, StoreError
 
 PAIRS_SHOWN = 12
 
@@ -89,11 +89,21 @@ class LiveRun:
         return {"path": str(self.bench.context.run.path), "pairs": len(self.bench.pairs), "judge": judge}
 
     def what_if(self, old: Constitution, new: Constitution) -> dict[str, Any]:
-        """What an edit would do to the labels, as far as verdicts are known; asks nobody."""
+        """What an edit would do to the labels, as far as verdicts are known; asks nobody.
+
+        Raises:
+            InputError: nothing at all is known, or there are too many principles.
+        """
         if len(new.active) > MOST_PRINCIPLES:
             raise ConstitutionError(f"what-if takes at most {MOST_PRINCIPLES:,} active principles; retire some")
         with self._one_at_a_time:
             edited, known = self._sides(old, new)
+            if len(known.left_out) == len(new.active):
+                raise InputError(
+                    f"{self.bench.context.run.path} holds no verdicts of its judge by these principles: label it first "
+                    "(`ratify label`, `ratify apply`), or start the page with --against and the version it was "
+                    "labelled with"
+                )
             changed = flips.outcome_changed(edited.kinds)
             before, after = edited.before.made, edited.after.made
             gold = None if self.gold is None else flips.gold_agreement(before.outcome, after.outcome, self.gold)

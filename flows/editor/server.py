@@ -32,7 +32,7 @@ from flows.editor.drafts import Draft, Sent, parsed, sound_or_none
 from flows.editor.edited_file import ChangedOnDisk, EditedFile
 from flows.editor.guard import Guard
 from flows.editor.live_run import LiveRun, held
-from ratify.errors import ConfigError, ConstitutionError, RatifyError
+from ratify.errors import ConfigError, ConstitutionError, InputError, RatifyError
 
 STATIC = Path(__file__).resolve().parent / "static"
 NEEDS_SOUND = "the constitution that is compared with does not load; mend it first"
@@ -80,16 +80,17 @@ class Editor:
             return {"state": "no run"}
         if not self.run.ready.is_set():
             return {"state": "reading"}
-        if self.run.fault:
-            return {"state": "fault", "fault": self.run.fault}
-        old = sound_or_none(draft.baseline, self.file.path)
-        if old is None:
-            return {"state": "fault", "fault": NEEDS_SOUND}
         try:
             new = parsed(draft.text(self.file.path), self.file.path)
         except ConstitutionError:
             return {"state": "unsound"}
-        return {"state": "ready", **self.run.what_if(old, new)}
+        old, fault = sound_or_none(draft.baseline, self.file.path), self.run.fault
+        try:
+            if fault or old is None:
+                raise InputError(fault or NEEDS_SOUND)
+            return {"state": "ready", **self.run.what_if(old, new)}
+        except InputError as error:
+            return {"state": "fault", "fault": str(error)}
 
     def plan(self, draft: Draft) -> dict[str, Any]:
         """What `ratify plan --sample 0` says of the draft."""

@@ -315,6 +315,17 @@ def test_what_only_a_judge_can_say_is_named_and_not_guessed(demo_page: Page) -> 
     assert shown["changed"] == 0
 
 
+def test_a_run_without_any_verdict_is_one_sentence_and_not_a_row_of_zeros(page: Page, live: LiveRun) -> None:
+    unjudged = TEXT.replace("value: 3}", "value: 4}").replace("The reply is true.", "The reply is sourced.")
+    unjudged = unjudged.replace(
+        '"The reply is sourced."', '"The reply is sourced.", checks: [{type: min_words, value: 9}]'
+    )
+    file = Path(page.file["path"])
+    file.write_text(unjudged)
+    said = Page(Editor(EditedFile(file), live)).ask("what-if")
+    assert said["state"] == "fault" and "holds no verdicts" in said["fault"] and "--against" in said["fault"]
+
+
 def test_a_plan_names_what_each_principle_costs(demo_page: Page, live: LiveRun) -> None:
     figures = {
         "calls_by_principle": {"p": 30, "q": 60},
