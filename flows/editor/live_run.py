@@ -22,8 +22,8 @@ from flows.stages.relabel import MOST_PRINCIPLES, Bench, Held, tags_of
 from flows.stages.relabel_plan import make_plan
 from flows.stages.relabel_report import Edited, Side, largest, shown, vetoes
 from judges import flips
-from judges.aggregate import Aggregated, Evidence, Floats, Outcomes, contributions
-from judges.columns import Column
+from judges.aggregate import Aggregated, Bools, Evidence, Floats, Outcomes, contributions
+from judges.columns import KEY, Column
 from ratify.canonical import digest
 from ratify.errors import ConstitutionError, InputError, RatifyError, StoreError
 
@@ -126,7 +126,7 @@ class LiveRun:
         """The figures of `ratify plan --sample 0`, with the cost of each principle; asks nobody."""
         with self._one_at_a_time:
             self.bench.forget_incomplete()
-            figures = make_plan(self.bench, old, new, sample=0, prices=None)
+            figures = make_plan(self.bench, old, new, sample=0, price=self.bench.context.config.judge.price)
         return {**figures, "by_principle": costs_by_principle(figures)}
 
     def _sides(self, old: Constitution, new: Constitution) -> tuple[Edited, Known]:
@@ -144,30 +144,33 @@ class LiveRun:
         return Side(constitution, known.evidence, self.bench.aggregate(constitution, known.evidence))
 
     def _known(self, constitution: Constitution, came_from: Mapping[str, Principle | None]) -> Known:
+        """Each active principle with its own column, its old one, or none."""
+        choices = [(self._remembered(each), self._remembered(came_from.get(each.id))) for each in constitution.active]
+        wanted = self.bench.evidence_in([own or old or self._silent() for own, old in choices], constitution).asked
         columns, stood_in, left_out = [], [], []
-        for principle in constitution.active:
-            column, origin = self._usable(principle), came_from.get(principle.id)
-            if column is None and origin is not None:
-                column = self._usable(origin)
-                stood_in += [principle.id] * (column is not None)
-            if column is None:
+        for index, (principle, (own, old)) in enumerate(zip(constitution.active, choices, strict=True)):
+            if own is not None and _says_enough(own, wanted[:, index]):
+                columns.append(own)
+            elif old is not None and _says_enough(old, wanted[:, index]):
+                columns.append(old)
+                stood_in.append(principle.id)
+            else:
+                columns.append(self._silent())
                 left_out.append(principle.id)
-                column = self._silent()
-            columns.append(column)
-        asked = np.stack([column.asked for column in columns], axis=1)
-        z = np.stack([column.z for column in columns], axis=1)
-        return Known(Evidence(constitution.active, asked, z), tuple(stood_in), tuple(left_out))
+        return Known(self.bench.evidence_in(columns, constitution), tuple(stood_in), tuple(left_out))
 
-    def _usable(self, principle: Principle) -> Column | None:
-        """A column in memory of which at least half is known: a plan's sample alone says too little."""
-        column = self.bench.remembered(principle)
-        if column is None or int(column.lacks.sum()) * 2 > int(column.asked.sum()):
-            return None
-        return column
+    def _remembered(self, principle: Principle | None) -> Column | None:
+        return None if principle is None else self.bench.remembered(principle)
 
     def _silent(self) -> Column:
         count = len(self.bench.pairs)
-        return Column(np.zeros(count, dtype=np.bool_), np.full((count, 2), np.nan), np.zeros((count, 2), dtype="S64"))
+        nobody = np.zeros((count, 2), dtype=KEY)
+        return Column(np.zeros(count, dtype=np.bool_), np.full((count, 2), np.nan), nobody, np.zeros(count, np.int8))
+
+
+def _says_enough(column: Column, wanted: Bools) -> bool:
+    """Whether at least half of what is wanted (N,) is known: the sample of a plan alone says too little."""
+    return int((column.lacks & wanted).sum()) * 2 <= int(wanted.sum())
 
 
 def balance(before: Side, after: Side) -> dict[str, list[dict[str, Any]]]:

@@ -37,7 +37,7 @@ function WhatIf({ goTo }) {
     ${whatIf.changed > 0 && html`<button class="small link" onClick=${() => goTo("pairs")}>See the pairs that move most</button>`}
     <${Gold} gold=${whatIf.gold} />
     ${whatIf.vetoed.before !== whatIf.vetoed.after && html`<p class="figure"><span>Decided by a veto</span><b>${count(whatIf.vetoed.before)} → ${count(whatIf.vetoed.after)}</b></p>`}
-    <${Unknown} title="Counted with the verdicts of their old words, until they are judged" names=${whatIf.stood_in} />
+    <${Unknown} title="Counted with the verdicts of their old words, until the new ones are judged" names=${whatIf.stood_in} />
     <${Unknown} title="Left out, as nobody has judged them yet" names=${whatIf.left_out} />`;
 }
 
@@ -157,6 +157,7 @@ function Costs({ made }) {
   const known = made.observed !== null;
   return html`
     <p class="lead"><b>${count(made.calls)}</b> judge calls${known && html` <span>in about ${minutes(made.minutes)}</span>`}</p>
+    ${made.money !== null && html`<p class="figure"><span>Money</span><b>${made.money.toLocaleString("en", { maximumFractionDigits: 2 })} ${made.currency}</b></p>`}
     <table class="costs">
       <thead><tr><th>principle</th><th>calls</th>${known && html`<th>tokens</th><th>time</th>`}</tr></thead>
       <tbody>${made.by_principle.map((row) => html`<tr><th scope="row">${row.principle}</th><td>${count(row.calls)}</td>
