@@ -99,8 +99,9 @@ def test_the_text_itself_can_be_broken_and_mended_and_a_conflict_is_said(
     browser.wait("document.querySelector('.source textarea')")
     browser.focus(".source textarea")
     browser.write(DEMO.read_text().replace("tier: truth", "tier: thruth"))
-    browser.wait("document.querySelector('.notice')?.innerText.includes('Line 20')")
-    assert browser.value("document.querySelector('.numbers .fault').innerText") == "20"
+    browser.wait("document.querySelector('.notice')?.innerText.includes('unknown tier')")
+    wrong = [number for number, line in enumerate(DEMO.read_text().splitlines(), 1) if "tier: truth" in line]
+    assert browser.value("document.querySelector('.numbers .fault').innerText") == str(wrong[0])
     assert browser.value("document.querySelector('button.main').disabled")
     browser.write(DEMO.read_text().replace("tier: truth", "tier: safety"))
     browser.wait("!document.querySelector('.notice') && !document.querySelector('button.main').disabled")
