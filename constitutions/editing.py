@@ -1,32 +1,52 @@
 """Change a constitution file as its author would: comments, order and quoting stay.
 
-An edit of a value that stands on its line replaces exactly those characters, and a new one takes a line of its own,
-so the difference is one line. Other edits (a list, a principle that comes or goes) are written by ruamel.yaml, which
-keeps comments and order but may wrap long lines anew. Every edit is checked: the file must say what was meant and
-nothing else. What is saved loads, or is not saved; a file that somebody else changed meanwhile is not overwritten.
+An edit of a text or number replaces exactly those characters, a new field takes a line of its own, and a principle
+that comes or goes takes its own lines (`splices.py`). Other edits (a list) are written by ruamel.yaml, which keeps
+comments and order but may wrap long lines anew. Every edit is checked: the file must say what was meant and nothing
+else. What is saved loads, or is not saved; a file that somebody else changed meanwhile is not overwritten.
 """
 
 from __future__ import annotations
 
 import copy
 import io
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from constitutions.drafts import as_yaml
 from constitutions.load import parse_constitution, read_text
 from constitutions.schema import Constitution
+from constitutions.splices import Path_, Places, Splice, spliced
 from ratify.errors import ConstitutionError
 from ratify.files import write_text
 
-Path_ = tuple[str | int, ...]
+
+class SetField(NamedTuple):
+    """Give a field a plain value."""
+
+    place: Path_
+    value: Any
+
+
+class AddPrinciple(NamedTuple):
+    """Write a principle behind the last one."""
+
+    fields: dict[str, Any]
+
+
+class RemovePrinciple(NamedTuple):
+    """Take a principle out, with its lines."""
+
+    position: int
+    """From 0."""
+
+
+Edit = SetField | AddPrinciple | RemovePrinciple
 
 
 class EditableConstitution:
@@ -54,34 +74,25 @@ class EditableConstitution:
     def set(self, field: str, value: Any, *, principle: str | None = None) -> None:
         """Give a field (dotted, such as `aggregate.clamp`) of the file or of one principle a new plain value."""
         place: Path_ = (*(("principles", self._index(principle)) if principle else ()), *field.split("."))
-        expected = _plain(self.text)
-        _put(expected, place, value)
-        for written in (_scalar(value), json.dumps(value, ensure_ascii=False)):
-            for spliced in (_spliced(self.text, place, written), _inserted(self.text, place, written)):
-                if spliced is not None and _plain_or_none(spliced) == expected:
-                    self.text = spliced
-                    return
-        tree = self._tree()
-        _put(tree, place, value)
-        self._take(tree, expected)
+        self.edit([SetField(place, value)])
 
     def rename(self, old: str, new: str) -> None:
         """Give a principle another id, and note the old one in `was`."""
-        self.set("was", old, principle=old)
-        self.set("id", new, principle=old)
+        place: Path_ = ("principles", self._index(old))
+        self.edit([SetField((*place, "id"), new), SetField((*place, "was"), old)])
 
     def add(self, fields: Mapping[str, Any]) -> None:
         """Add a principle at the end."""
-        tree, expected = self._tree(), _plain(self.text)
-        tree["principles"].append(CommentedMap(fields))
-        expected["principles"].append(dict(fields))
-        self._take(tree, expected)
+        self.edit([AddPrinciple(dict(fields))])
 
     def remove(self, principle: str) -> None:
         """Take a principle out."""
-        index, tree, expected = self._index(principle), self._tree(), _plain(self.text)
-        del tree["principles"][index], expected["principles"][index]
-        self._take(tree, expected)
+        self.edit([RemovePrinciple(self._index(principle))])
+
+    def edit(self, edits: Sequence[Edit]) -> None:
+        """Make several edits at once; their positions are those of the text before the first of them."""
+        if edits:
+            self.text = revised(self.text, edits, self.path)
 
     def save(self) -> None:
         """Write the file, if it loads and nobody else has changed it.
@@ -103,17 +114,65 @@ class EditableConstitution:
             raise ConstitutionError(f"{self.path} has no principle {principle!r}; its principles: {', '.join(ids)}")
         return ids.index(principle)
 
-    def _tree(self) -> Any:
-        return _round_trip().load(self.text)
 
-    def _take(self, tree: Any, expected: Any) -> None:
-        out = io.StringIO()
-        _round_trip().dump(tree, out)
-        if _plain_or_none(out.getvalue()) != expected:
-            raise ConstitutionError(
-                f"{self.path}: this edit cannot be written without touching something else; edit by hand"
-            )
-        self.text = out.getvalue()
+def revised(text: str, edits: Sequence[Edit], path: Path) -> str:
+    """A constitution's text with edits made in it, whether it is sound or not; `path` is only named in faults.
+
+    Raises:
+        ConstitutionError: the text is not YAML, or an edit cannot be written without touching something else.
+    """
+    try:
+        tree, places = _read(text)
+    except (YAMLError, ValueError) as error:
+        raise ConstitutionError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+    expected = copy.deepcopy(tree)
+    for edit in _last_first(edits):
+        _do(expected, edit)
+    splices = [_splice(places, edit) for edit in edits]
+    if None not in splices:
+        made = spliced(text, [each for each in splices if each is not None])
+        if _says(made, expected):
+            return made
+    return _rewritten(text, edits, expected, path)
+
+
+@lru_cache(maxsize=4)
+def _read(text: str) -> tuple[Any, Places]:
+    """A text's plain values and its places; the last few are kept, as a page asks for the same text again and again."""
+    return _plain(text), Places(text)
+
+
+def _splice(places: Places, edit: Edit) -> Splice | None:
+    if isinstance(edit, SetField):
+        return places.set(edit.place, edit.value)
+    return places.add(edit.fields) if isinstance(edit, AddPrinciple) else places.remove(edit.position)
+
+
+def _last_first(edits: Sequence[Edit]) -> list[Edit]:
+    """Fields first, then removals from the last to the first, so that no position moves before it is used."""
+    removals = sorted((each for each in edits if isinstance(each, RemovePrinciple)), key=lambda each: -each.position)
+    return [*(each for each in edits if not isinstance(each, RemovePrinciple)), *removals]
+
+
+def _do(tree: Any, edit: Edit) -> None:
+    if isinstance(edit, SetField):
+        _put(tree, edit.place, edit.value)
+    elif isinstance(edit, AddPrinciple):
+        tree["principles"].append(CommentedMap(edit.fields) if isinstance(tree, CommentedMap) else dict(edit.fields))
+    else:
+        del tree["principles"][edit.position]
+
+
+def _rewritten(text: str, edits: Sequence[Edit], expected: Any, path: Path) -> str:
+    """The second way: ruamel.yaml writes the whole file anew."""
+    tree = _round_trip().load(text)
+    for edit in _last_first(edits):
+        _do(tree, edit)
+    out = io.StringIO()
+    _round_trip().dump(tree, out)
+    if _plain_or_none(out.getvalue()) != expected:
+        raise ConstitutionError(f"{path}: this edit cannot be written without touching something else; edit by hand")
+    return out.getvalue()
 
 
 def _round_trip() -> YAML:
@@ -126,6 +185,16 @@ def _round_trip() -> YAML:
 
 def _plain(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
+
+
+def _says(text: str, expected: Any) -> bool:
+    """Whether a text says what was meant. libyaml is ten times as fast and knows YAML 1.1; where the two differ, the
+    slow reader decides."""
+    try:
+        quick = YAML(typ="safe", pure=False).load(text)
+    except (YAMLError, ValueError):
+        quick = None
+    return bool(quick == expected) or _plain_or_none(text) == expected
 
 
 def _plain_or_none(text: str) -> Any:
@@ -141,43 +210,3 @@ def _put(tree: Any, place: Path_, value: Any) -> None:
             tree[step] = {}
         tree = tree[step]
     tree[place[-1]] = copy.deepcopy(value)
-
-
-def _scalar(value: Any) -> str:
-    """A value on one line as YAML would write it."""
-    return as_yaml({"k": value}).removeprefix("k:").strip()
-
-
-def _spliced(text: str, place: Path_, written: str) -> str | None:
-    """The text with one single-line scalar replaced; None where there is none at the place."""
-    node = _node_at(text, place)
-    if not isinstance(node, ScalarNode) or node.style in ("|", ">") or "\n" in written:
-        return None
-    return text[: node.start_mark.index] + written + text[node.end_mark.index :]
-
-
-def _inserted(text: str, place: Path_, written: str) -> str | None:
-    """The text with a new field right behind the first field of the part it belongs to; None where that cannot be."""
-    part = _node_at(text, place[:-1])
-    if not isinstance(part, MappingNode) or not part.value or "\n" in written:
-        return None
-    key, value = part.value[0]
-    if not isinstance(value, ScalarNode) or value.style in ("|", ">"):
-        return None
-    end = value.end_mark.index
-    if part.flow_style:
-        return f"{text[:end]}, {place[-1]}: {written}{text[end:]}"
-    end = text.find("\n", end) if "\n" in text[end:] else len(text)
-    return f"{text[:end]}\n{' ' * key.start_mark.column}{place[-1]}: {written}{text[end:]}"
-
-
-def _node_at(text: str, place: Path_) -> Node | None:
-    node: Node | None = YAML(typ="safe", pure=True).compose(text)
-    for step in place:
-        if isinstance(node, MappingNode):
-            node = next((value for key, value in node.value if key.value == step), None)
-        elif isinstance(node, SequenceNode) and isinstance(step, int):
-            node = node.value[step]
-        else:
-            return None
-    return node

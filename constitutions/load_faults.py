@@ -38,7 +38,14 @@ def _reason(error: Any) -> str:
     if kind == "string_pattern_mismatch":
         form = "three numbers, such as 1.0.0" if name == "version" else "small letters, digits and . _ - between them"
         return f"{error['input']!r} is not of the form that is needed: {form}"
-    message = str(error["msg"]).removeprefix("Input ").replace("valid string", "text")
+    if kind == "string_too_short":
+        return "it is empty; write something, or remove it"
+    message = (
+        str(error["msg"])
+        .removeprefix("Input ")
+        .replace("valid string", "text")
+        .replace("valid tuple", "list, such as [one, two]")
+    )
     given = error["input"]
     shown = "" if isinstance(given, dict | list | tuple) else f" (given: {given!r})"
     return message + shown

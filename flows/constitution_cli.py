@@ -1,4 +1,4 @@
-"""The command line of constitutions: `ratify constitution lint|test|diff|show|new|import|export|schema`.
+"""The command line of constitutions: `ratify constitution edit|lint|test|diff|show|new|import|export|schema`.
 
 Nothing here asks a judge but `test`, and nothing overwrites a file unless told to. `lint`, `test` and `diff` end with
 exit code 1 when they found something, so that CI stops there. Libraries are imported by the command that needs them.
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from constitutions.diff import Change
     from constitutions.lint_structure import Surroundings
     from flows.constitution_trials import Trial, TrialRecord, TrialResult
+    from flows.stages.relabel import Bench
     from ratify.config import Config
 
 SCHEMA_FILE = Path(__file__).resolve().parent.parent / "constitutions" / "constitution.schema.json"
@@ -30,6 +31,56 @@ FilePath = Annotated[Path, typer.Argument(metavar="FILE", help="A constitution, 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write to this file instead of the terminal.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")]
+
+
+@constitution_app.command()
+def edit(
+    file: FilePath,
+    *,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="RUN", help="A run's folder or name: shows what an edit does to its labels."),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Compare with this earlier version; otherwise with the file as it is opened.")
+    ] = None,
+    gold: Annotated[
+        Path | None,
+        typer.Option("--gold", help='With --run: JSON lines such as {"a_id": "…", "b_id": "…", "better": "a"}.'),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Edit a constitution on a local page that shows lint, version and what the edit would change as one types."""
+    from constitutions.load import load_constitution, read_text
+    from flows.editor.drafts import sound_or_none
+    from flows.editor.edited_file import EditedFile
+    from flows.editor.live_run import LiveRun
+    from flows.editor.server import Editor, serve
+    from flows.stages.relabel_apply import gold_of
+
+    if gold and not run:
+        raise ConfigError("--gold says which of a run's replies are better; give the run too, with --run RUN")
+    edited = EditedFile(file)
+    edited.read()
+    if against:
+        load_constitution(against)
+    if run is None:
+        serve(Editor(edited, None, against), port, browser=browser)
+        return
+    with _bench(run) as bench:
+        live = LiveRun(bench, gold_of(bench, gold))
+        compared_with = against or file
+        live.start(sound_or_none(read_text(compared_with), compared_with))
+        serve(Editor(edited, live, against), port, browser=browser)
+
+
+def _bench(run: str) -> Bench:
+    """A run's pairs. The run is not locked: nothing is written but kept columns, under a lock of their own."""
+    from flows.cli import run_folder
+    from flows.stages.relabel import Bench, context_of
+
+    return Bench(context_of(run_folder(run)))
 
 
 @constitution_app.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -119,9 +119,21 @@ class Bench:
             self._columns[name] = self._kept(self._file(name)) or self._built(principle)
         return self._columns[name]
 
+    def remembered(self, principle: Principle) -> Column | None:
+        """The column, if it is in memory already."""
+        return self._columns.get(column_identity(principle, self.judge, self.identity))
+
+    def forget_incomplete(self) -> None:
+        """Look once more, when they are needed, for verdicts that were missing."""
+        self._columns = {name: column for name, column in self._columns.items() if not column.lacks.any()}
+
     def evidence(self, constitution: Constitution) -> Evidence:
         """Everything that is known by a constitution's active principles."""
-        evidence = evidence_of([self.column(principle) for principle in constitution.active], constitution)
+        return self.evidence_in([self.column(principle) for principle in constitution.active], constitution)
+
+    def evidence_in(self, columns: Sequence[Column], constitution: Constitution) -> Evidence:
+        """The same, from given columns in the order of the active principles."""
+        evidence = evidence_of(columns, constitution)
         drawn = assigned(self.pairs, constitution.active, evidence.asked, self.per_pair)
         return evidence._replace(asked=drawn)
 

@@ -89,7 +89,7 @@ def flip_figures(
         "pairs": len(kinds),
         "changed": int(changed.sum()),
         "changes": dict(zip(flips.CHANGES, np.bincount(kinds, minlength=len(flips.CHANGES)).tolist(), strict=True)),
-        "vetoed": _vetoes(*vetoed),
+        "vetoed": vetoes(*vetoed),
         "by_tag": flips.by_group(kinds, tags),
         "by_tier": flips.by_group(kinds, _tiers(edited, changed)),
         "principles": _principles(bench, edited, changed),
@@ -97,7 +97,7 @@ def flip_figures(
         "gold": None if agreement is None else agreement._asdict(),
         "noise": noise,
         "stale": stale(bench, after.constitution) if _labels_differ(edited) else [],
-        "flips": [_shown(bench, edited, int(row)) for row in _largest(edited, changed)],
+        "flips": [shown(bench, edited, int(row)) for row in largest(edited, changed)],
     }  # fmt: skip
 
 
@@ -152,7 +152,8 @@ def flip_rate(kinds: NDArray[np.int8]) -> dict[str, Any]:
     return {"rate": changed / count if count else None, "low": low, "high": high, "pairs": count, "changed": changed}
 
 
-def _vetoes(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> dict[str, int]:
+def vetoes(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> dict[str, int]:
+    """Pairs that a hard principle decides."""
     return {"before": int(before.sum()), "after": int(after.sum()), "new": int((after & ~before).sum())}
 
 
@@ -224,14 +225,15 @@ def _relations(made: Aggregated) -> dict[str, Any]:
     return {"conflicts": worst, "redundant": redundant[:COUPLES_SHOWN]}
 
 
-def _largest(edited: Edited, changed: NDArray[np.bool_]) -> NDArray[np.intp]:
+def largest(edited: Edited, changed: NDArray[np.bool_]) -> NDArray[np.intp]:
     """The changed pairs whose probability moved most, flips before ties."""
     rows = np.flatnonzero(changed)
     size = np.abs(np.nan_to_num(edited.after.made.probability - edited.before.made.probability))
     return np.asarray(rows[np.lexsort((-size[rows], edited.kinds[rows]))][:SHOWN])
 
 
-def _shown(bench: Bench, edited: Edited, row: int) -> dict[str, Any]:
+def shown(bench: Bench, edited: Edited, row: int) -> dict[str, Any]:
+    """One pair with its texts, its label before and after, and what moved it."""
     a, b = bench.pairs[row]
     shift = edited.shifts.shift[row]
     movers = [index for index in np.argsort(-np.abs(shift), kind="stable")[:MOVERS_SHOWN] if shift[index]]

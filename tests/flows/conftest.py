@@ -50,6 +50,21 @@ def fake_policy_url() -> Iterator[str]:
     server.stdout.close()
 
 
+@pytest.fixture(scope="session")
+def labelled_run(tmp_path_factory: pytest.TempPathFactory, fake_policy_url: str) -> Path:
+    """The folder of a run whose candidates and labels are made; tests only read it."""
+    folder = tmp_path_factory.mktemp("runs")
+    arguments = [
+        "configs/demo.toml", f"run.dir={folder}", "run.name=labelled", "prompts.train_limit=20",
+        "prompts.heldout_limit=4", "policy.concurrency=8", f"policy.base_url={fake_policy_url}",
+        "policy.model=fake-policy", "policy.train_from=data/demo/policy", "judge.kind=rules",
+    ]  # fmt: skip
+    for stage in ("generate", "label"):
+        command = [sys.executable, "-m", "flows.cli", stage, *arguments, "--no-prefect"]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return folder / "labelled"
+
+
 @pytest.fixture
 def small_run(tmp_path: Path, fake_policy_url: str) -> list[str]:
     """Arguments of a run that samples from the fake policy and labels by rules."""
