@@ -8,6 +8,8 @@ samples; this is for where there are none.
 
 from __future__ import annotations
 
+import asyncio
+
 from judges.readouts.reading import Reading, seed_of
 from judges.readouts.verdict_text import TextVerdict, read_text
 from judges.readouts.votes import WORDS, count_votes
@@ -21,7 +23,7 @@ VERSION = "samples/1"
 
 
 class SamplesReadout:
-    """Asks k times, one after the other, so that a judge has no more requests in flight than it may."""
+    """Asks k times at once; the client keeps to the endpoint's concurrency, and a batch file gets all k."""
 
     draws = True
 
@@ -47,12 +49,14 @@ class SamplesReadout:
 
     async def read(self, client: ChatClient, shown: Shown, base: str, retry: int) -> Reading:
         """k requests; asked again, k further seeds."""
-        answers, verdicts = [], []
-        for number in range(retry * self.calls, (retry + 1) * self.calls):
-            answer, verdict = await self._draw(client, shown, seed_of(base, number))
-            answers.append(answer)
-            verdicts.append(verdict)
-        return count_votes(answers, verdicts, self._min_coverage)
+        numbers = range(retry * self.calls, (retry + 1) * self.calls)
+        draws = (self._draw(client, shown, seed_of(base, number)) for number in numbers)
+        drawn: list[tuple[ChatAnswer, TextVerdict]] = []
+        for each in await asyncio.gather(*draws, return_exceptions=True):
+            if isinstance(each, BaseException):
+                raise each
+            drawn.append(each)
+        return count_votes([answer for answer, _ in drawn], [verdict for _, verdict in drawn], self._min_coverage)
 
     async def _draw(self, client: ChatClient, shown: Shown, seed: int) -> tuple[ChatAnswer, TextVerdict]:
         """One text; a rubbish answer is one unreadable sample, while other faults fail the question."""

@@ -20,6 +20,9 @@ from aiohttp import web
 Answer = Callable[[str], dict[str, float] | None]
 """Log-probabilities of the first tokens for a user message; None gives an answer without log-probabilities."""
 
+PROBE = "Is water wet? Answer Yes or No."
+"""What `judges/capabilities.py` asks."""
+
 
 def by_hash(text: str) -> dict[str, float]:
     """A judge whose log-odds depend on nothing but the text it is sent."""
@@ -38,6 +41,8 @@ class FakeServer:
         self.texts: list[str] = []
         self.bodies: deque[dict[str, Any]] = deque(maxlen=10)
         """The last requests."""
+        self.probes = 0
+        """Requests that only find out what the server can do; they are not among `texts`."""
         self.answered = 0
         self.in_flight = self.most_in_flight = 0
         self.faults: list[str] = []
@@ -107,6 +112,9 @@ class FakeServer:
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         text = body["messages"][-1]["content"]
+        if body["messages"][0]["content"] == PROBE:
+            self.probes += 1
+            return await self._misbehave(request, self.always) if self.always else self._completed(text, body)
         self.texts.append(text)
         self.bodies.append(body)
         self.in_flight += 1
@@ -123,9 +131,12 @@ class FakeServer:
                 status, content, headers = self.respond.pop(0)
                 return web.json_response(content, status=status, headers=headers)
             self.answered += 1
-            return web.json_response(completion(self.answer(text), body), headers=self.headers)
+            return self._completed(text, body)
         finally:
             self.in_flight -= 1
+
+    def _completed(self, text: str, body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response(completion(self.answer(text), body), headers=self.headers)
 
     async def _misbehave(self, request: web.Request, fault: str) -> web.StreamResponse:
         if fault.isdigit():

@@ -13,6 +13,8 @@ from judges.capabilities import FEATURES, probe, require_readout
 from judges.label_tokens import check_label_tokens
 from judges.model_judge import ModelJudge
 from judges.questions import Question
+from judges.readouts.reasoning import LEAD_IN
+from judges.readouts.turns import CONTINUE, continued
 from ratify.client import ChatClient
 from ratify.lineage import ROOT
 from ratify.sections import EngineSection, JudgeSection
@@ -46,6 +48,9 @@ def test_the_real_server_can_do_every_readout(tmp_path: Path) -> None:
             found = await probe(client, judge, FEATURES)
             assert (found.top_logprobs or 0) > 10 and found.prefill and found.seed
             assert found.response_format and found.structured_outputs
+            begun = continued(ASKED.messages, "The capital is Paris." + LEAD_IN)
+            led_on = await client.chat(begun, max_tokens=1, temperature=0, top_logprobs=20, extra_body=CONTINUE)
+            assert led_on.first_token and len(led_on.first_token) > 10
             return [await _answer(client, JudgeSection(**{**judge.model_dump(), **each})) for each in SETTINGS]
 
     try:
