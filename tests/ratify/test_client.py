@@ -280,3 +280,9 @@ def test_an_answer_that_echoes_the_key_is_kept_without_it(server: FakeServer, mo
     server.answer = lambda text: {"Bearer sk-planted-secret": -0.1, "No": -3.0}
     (answer,) = ask(server.url, endpoint(api_key_env="RATIFY_TEST_KEY"))
     assert answer.text == "Bearer [redacted]" and "planted" not in str(answer)
+
+
+def test_a_stand_in_for_a_key_changes_no_answer(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATIFY_TEST_KEY", "e")
+    (answer,) = ask(server.url, endpoint(api_key_env="RATIFY_TEST_KEY"))
+    assert answer.first_token is not None and set(answer.first_token) == {"Yes", " No", "Well"}

@@ -215,7 +215,7 @@ def test_a_request_is_bounded_in_time_with_all_its_attempts(three: list[FakeServ
     with pytest.raises(CallFailed) as caught:
         converse(section(three[0], timeout_s=0.3, total_timeout_s=1.0, max_retries=50, concurrency=1), texts(1))
     assert time.monotonic() - started < 5
-    assert 2 <= caught.value.attempts <= 5
+    assert 1 <= caught.value.attempts <= 5
 
 
 def test_attempts_are_counted(three: list[FakeServer]) -> None:

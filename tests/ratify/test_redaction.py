@@ -38,7 +38,11 @@ def test_plain_words_stay(text: str) -> None:
 
 
 def test_the_process_own_key_is_taken_out_wherever_it_stands() -> None:
-    assert redact("echo: abc!key!def", ["!key!"]) == "echo: abc[redacted]def"
+    assert redact("echo: abc!long-key-9!def", ["!long-key-9!"]) == "echo: abc[redacted]def"
+
+
+def test_a_stand_in_for_a_key_is_no_secret() -> None:
+    assert redact("the list is EMPTY, a none", ["EMPTY", "none", "a", ""]) == "the list is EMPTY, a none"
 
 
 def test_a_prompt_is_taken_out_as_it_is_and_as_json_writes_it() -> None:
