@@ -398,12 +398,57 @@ def test_an_edit_without_a_run_is_shown_and_nothing_is_needed(tmp_path: Path, ra
     assert said.code == 0 and "to judge again: p5" in said.out
 
 
+BROKEN = {
+    "not valid YAML": [("principles:", "principles: [")],
+    "go round in a circle (p3 → p4 → p3)": [("id: p3\n", "id: p3\n    conflicts_with: [p4]\n"),
+                                            ("id: p4\n", "id: p4\n    conflicts_with: [p3]\n")],
+    "unknown check type 'python'": [("id: p3\n", "id: p3\n    checks: [{type: python, code: exit()}]\n")],
+    "exponentially many ways": [("id: p3\n", "id: p3\n    checks: [{type: regex_absent, pattern: (a|a)*b}]\n")],
+    "this value has a YAML tag": [("id: p3\n", "id: p3\n    meta: !!python/name:os.system x\n")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_a_broken_constitution_is_one_sentence_and_nothing_is_written(world: World) -> None:
+    before, asked = sorted(world.run.rglob("*")), world.server.requests
+    for sentence, swaps in BROKEN.items():
+        new = world.edit(*swaps)
+        for command in ("plan", "apply", "what-if"):
+            said = world.ratify(command, str(world.old), str(new), "--run", str(world.run))
+            assert said.code == 3 and sentence in said.err and "new.yaml:" in said.err, (command, said)
+            assert said.err.count("\n") == 1 and "Traceback" not in said.err
+    assert sorted(world.run.rglob("*")) == before and world.server.requests == asked
+
+
+def test_the_rules_judge_relabels_to_the_same_bytes(
+    tmp_path: Path, small_run: list[str], ratify: Callable[..., Any]
+) -> None:
+    text = (ROOT / "constitutions" / "demo.yaml").read_text()
+    (tmp_path / "new.yaml").write_text(text.replace("value: 30", "value: 12").replace("id: polite", "id: kind"))
+    for stage in ("generate", "label"):
+        assert ratify(stage, *small_run, "prompts.train_limit=12", "--no-prefect").code == 0
+    edit = ("constitutions/demo.yaml", str(tmp_path / "new.yaml"))
+    said = ratify("apply", *edit, "--run", str(tmp_path / "small"))
+    assert said.code == 0, said.err
+    (applied,) = (tmp_path / "small" / "round-000" / "relabel").glob("*")
+    whole = [
+        *small_run,
+        "prompts.train_limit=12",
+        f"constitution={edit[1]}",
+        f"store.url=sqlite:///{tmp_path}/e.sqlite",
+    ]
+    assert ratify("label", *whole, "--no-prefect").code == 0
+    for name in ("labels.parquet", "pairs.parquet"):
+        made = tmp_path / "small" / "round-000" / "label" / name
+        assert (applied / name).read_bytes() == made.read_bytes()
+
+
 def test_too_many_principles_are_one_sentence(tmp_path: Path, ratify: Callable[..., Any]) -> None:
     path = tmp_path / "many.yaml"
-    lines = [f"  - {{id: p{number}, text: The reply is fine {number}.}}" for number in range(1001)]
+    lines = [f"  - {{id: p{number}, text: The reply is fine {number}.}}" for number in range(10_000)]
     path.write_text(constitution_text().split("principles:")[0] + "principles:\n" + "\n".join(lines) + "\n")
     said = ratify("plan", str(path), str(path))
-    assert said.code == 3 and "1,001 active principles" in said.err and said.err.count("\n") == 1
+    assert said.code == 3 and "10,000 active principles" in said.err and said.err.count("\n") == 1
 
 
 def test_a_held_file_knows_that_it_changed(tmp_path: Path) -> None:
