@@ -3,8 +3,8 @@
     python -m bench.relabel [--quick] [--json PATH]
 
 Pairs and verdicts are made up and kept as columns, as a run keeps them; from there on everything is the product's own
-path: what is missing, aggregation over arrays, the flip report in three formats, and the table of labels. No judge is
-asked: calls are the questions that would be.
+path: what is missing, aggregation over arrays, the flip report in three formats, the table of labels, and the
+preference data. No judge is asked: calls are the questions that would be.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from constitutions.load import parse_constitution
 from constitutions.schema import Constitution
 from evaluation.flip_report import write_flip_report
 from flows.context import RunContext
+from flows.stages.label import LABELS, PAIRS, write_label_files
 from flows.stages.relabel import Bench, counts
 from flows.stages.relabel_report import flip_figures, sides
 from judges.columns import Column, column_identity, pairs_identity, write_column
-from judges.label_table import write_label_table
 from judges.model_judge import ModelJudge
 from judges.questions import Pair
 from ratify.config import load_config
@@ -139,9 +139,10 @@ def measure(bench: MadeUp, name: str, folder: Path) -> Measured:
     edited = sides(bench, old, new)
     figures = flip_figures(bench, edited, calls={"label/calls/count": 0}, gold=None, noise=None)
     written = write_flip_report(folder, figures)
-    write_label_table(folder / "labels.parquet", bench.labelled(new, edited.after.evidence, edited.after.made))
+    found = bench.labelled(new, edited.after.evidence, edited.after.made)
+    write_label_files(folder, found, bench.prompts, new)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - worked
-    size = sum(path.stat().st_size for path in [*written, folder / "labels.parquet"])
+    size = sum(path.stat().st_size for path in [*written, folder / LABELS, folder / PAIRS])
     return Measured(name, 0, seconds, cpu_seconds, figures["changed"], size)
 
 

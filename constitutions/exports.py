@@ -1,8 +1,10 @@
-"""Write a constitution for other readers: JSON for programs, Markdown for people, the llm-swarm shape for scripts.
+"""Write a constitution for other readers: JSON for programs, Markdown for people, the shapes of two other projects.
 
 JSON is the whole constitution with every default filled in, and loads again when it is saved as YAML. Markdown is
 ordered by tier. The llm-swarm shape keeps critique and revision requests only, and principles without them are left
-out, which the caller reports.
+out, which the caller reports. The ICAI shape is the part of an experiment's configuration that has Inverse
+Constitutional AI (Findeis et al. 2024, arXiv 2406.06560; github.com/rdnfn/icai) test given principles instead of
+proposing its own: texts only, word for word.
 """
 
 from __future__ import annotations
@@ -26,6 +28,12 @@ def to_llm_swarm(constitution: Constitution) -> str:
         if each.critique_request and each.revision_request
     ]
     return json.dumps({"constitutions": pairs}, indent=2, ensure_ascii=False) + "\n"
+
+
+def to_icai(constitution: Constitution) -> str:
+    """`s0_added_principles_to_test: [text]` of the active principles, as YAML for an experiment's `config.yaml`."""
+    texts = [f"  - {json.dumps(each.text, ensure_ascii=False)}" for each in constitution.active]
+    return "\n".join(["s0_skip_principle_generation: true", "s0_added_principles_to_test:", *texts]) + "\n"
 
 
 def to_markdown(constitution: Constitution) -> str:
@@ -67,5 +75,6 @@ EXPORTS: dict[str, Callable[[Constitution], str]] = {
     "json": to_json,
     "markdown": to_markdown,
     "llm-swarm": to_llm_swarm,
+    "icai": to_icai,
 }
 """By name."""

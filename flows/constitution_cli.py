@@ -247,7 +247,7 @@ def import_(
 @constitution_app.command()
 def export(
     file: FilePath,
-    file_format: Annotated[str, typer.Option("--format", help="json, markdown or llm-swarm.")] = "markdown",
+    file_format: Annotated[str, typer.Option("--format", help="json, markdown, llm-swarm or icai.")] = "markdown",
     out: Out = None,
     force: Force = False,
 ) -> None:

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from ratify.files import replacing
 from ratify.types import Label, PreferencePair
 
+ROWS_PER_GROUP = 20_000
+"""A writer holds a group in memory."""
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 PAIR_COLUMNS = pa.schema(
     [
@@ -71,4 +73,4 @@ def read_labels(path: Path) -> list[Label]:
 def write_table(path: Path, table: pa.Table) -> None:
     """Whole or not at all; one thread and fixed options, so that equal rows give equal bytes."""
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", version="2.6")
+        pq.write_table(table, temporary, compression="zstd", version="2.6", row_group_size=ROWS_PER_GROUP)

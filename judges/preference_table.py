@@ -95,7 +95,10 @@ def _conversations(names: Sequence[str], prompts: Mapping[str, Prompt]) -> pa.Ar
 def _replies(completions: Sequence[Completion]) -> pa.Array:
     """One assistant turn per row."""
     turns = pa.StructArray.from_arrays(
-        [pa.array(["assistant"] * len(completions)), pa.array([each.text for each in completions], pa.string())],
+        [
+            pa.array(["assistant"] * len(completions), pa.string()),
+            pa.array([each.text for each in completions], pa.string()),
+        ],
         fields=list(MESSAGES.value_type),
     )
     return pa.ListArray.from_arrays(pa.array(np.arange(len(completions) + 1, dtype=np.int32)), turns, type=MESSAGES)

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from constitutions.drafts import as_yaml
-from constitutions.exports import to_json, to_llm_swarm, to_markdown
+from constitutions.exports import to_icai, to_json, to_llm_swarm, to_markdown
 from constitutions.import_json import is_llm_swarm
 from constitutions.imports import import_draft
 from constitutions.json_schema import constitution_schema
@@ -44,6 +44,15 @@ def test_the_llm_swarm_shape_is_imported_again(tmp_path: Path) -> None:
     asked = [each for each in constitution.active if each.critique_request and each.revision_request]
     again = import_draft(path).constitution("x").principles
     assert [each.critique_request for each in again] == [each.critique_request for each in asked]
+
+
+def test_the_icai_shape_is_yaml_with_every_text_word_for_word() -> None:
+    constitution = load_constitution(GENERAL)
+    fields = YAML(typ="safe", pure=True).load(to_icai(constitution))
+    assert fields == {
+        "s0_skip_principle_generation": True,
+        "s0_added_principles_to_test": [each.text for each in constitution.active],
+    }
 
 
 def test_the_shipped_schema_is_the_one_that_loads_files() -> None:

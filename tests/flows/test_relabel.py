@@ -35,6 +35,11 @@ class World(NamedTuple):
     arguments: list[str]
     old: Path
 
+    @property
+    def asked(self) -> int:
+        """Judge questions that reached the server; a look at what it can do is none."""
+        return sum("The reply is" in text for text in self.server.texts)
+
     def edit(self, *swaps: tuple[str, str]) -> Path:
         """The constitution with words replaced."""
         text = self.old.read_text()
@@ -47,12 +52,12 @@ class World(NamedTuple):
 
     def apply(self, new: Path, *more: str) -> tuple[int, Path]:
         """Requests that `apply` made, and the folder it wrote."""
-        before = self.server.requests
+        before = self.asked
         said = self.ratify("apply", str(self.old), str(new), "--run", str(self.run), *more)
         assert said.code == 0, said.err
         found = re.search(r"labels: +(.*)/labels\.parquet", said.out)
         assert found
-        return self.server.requests - before, Path(found[1])
+        return self.asked - before, Path(found[1])
 
 
 def constitution_text() -> str:
@@ -125,9 +130,9 @@ def test_a_new_text_judges_that_principle_alone_and_labels_equal_a_full_relabel(
     calls, folder = world.apply(new)
     assert calls == per_principle(world)
     assert {"kind and plain" in text for text in world.server.texts[-calls:]} == {True}
-    before = world.server.requests
+    before = world.asked
     full = full_relabel(world, new, tmp_path)
-    assert world.server.requests - before == 16 * per_principle(world)
+    assert world.asked - before == 16 * per_principle(world)
     for name in ("labels.parquet", "pairs.parquet"):
         assert (folder / name).read_bytes() == (full / name).read_bytes()
 
@@ -153,7 +158,7 @@ def test_checks_spare_calls_and_their_edit_asks_only_what_they_newly_leave_open(
 ) -> None:
     world = make_world(constitution_text().replace(*checked("stupid")))
     before, after = open_questions(world, "stupid"), open_questions(world, "maybe")
-    assert world.server.requests == 15 * per_principle(world) + len(before) < 16 * per_principle(world)
+    assert world.asked == 15 * per_principle(world) + len(before) < 16 * per_principle(world)
     manifest = json.loads((world.run / "round-000/label/manifest.json").read_text())
     labels = read_labels(world.run / "round-000/label/labels.parquet")
     assert manifest["metrics"]["label/checks/decided"] == sum(label.by_checks == ("p5",) for label in labels) > 0
@@ -189,7 +194,7 @@ def test_one_principle_per_pair_by_configuration_and_a_seventeenth_takes_its_sha
     """Two requests per pair, but for pairs of one prompt that show the same texts for the same principle."""
     world = make_world(constitution_text(), "labels.principles_per_pair=1", "prompts.train_limit=60")
     pairs = len(Bench(context_of(world.run)).pairs)
-    assert pairs == 60 * 6 and world.server.requests == 2 * pairs
+    assert pairs == 60 * 6 and world.asked == 2 * pairs
     new = world.edit(("  - id: p15\n", "  - id: p16\n    text: The reply is one more.\n  - id: p15\n"))
     free = json.loads(
         world.ratify("plan", str(world.old), str(new), "--run", str(world.run), "--sample", "0", "--json").out
@@ -242,7 +247,7 @@ def test_a_reward_model_per_objective_has_its_own_preference_data(
 def test_an_ensemble_asks_n_principles_per_pair(make_world: Callable[..., World]) -> None:
     world = make_world(constitution_text(), "labels.principles_per_pair=3")
     labels = read_labels(world.run / "round-000/label/labels.parquet")
-    assert world.server.requests == 3 * 2 * PAIRS and all(len(label.by_principle) == 3 for label in labels)
+    assert world.asked == 3 * 2 * PAIRS and all(len(label.by_principle) == 3 for label in labels)
 
 
 FREE = {
@@ -264,9 +269,9 @@ def test_weights_tiers_clamp_comments_and_order_cost_no_call(world: World, tmp_p
         new = world.edit(*swaps)
         calls, folder = world.apply(new)
         assert calls == 0, name
-        before = world.server.requests
+        before = world.asked
         said = world.ratify("what-if", str(world.old), str(new), "--run", str(world.run), "--json")
-        assert said.code == 0 and world.server.requests == before
+        assert said.code == 0 and world.asked == before
         figures = json.loads((folder / "flips.json").read_text())
         assert json.loads(said.out)["changes"] == figures["changes"]
         if name == "the clamp":
@@ -277,15 +282,15 @@ def test_weights_tiers_clamp_comments_and_order_cost_no_call(world: World, tmp_p
 @pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
 def test_a_plan_without_a_sample_asks_nobody_and_counts_what_apply_asks(world: World) -> None:
     new = world.edit(("fine in way 5", "kind and plain"), ("fine in way 6", "short"))
-    before = world.server.requests
+    before = world.asked
     plan = ("plan", str(world.old), str(new), "--run", str(world.run), "--json")
     free = json.loads(world.ratify(*plan, "--sample", "0", "--price-in", "2").out)
-    assert world.server.requests == before and free["flip_rate"] == {}
+    assert world.asked == before and free["flip_rate"] == {}
     assert free["calls_by_principle"] == {"p5": per_principle(world), "p6": per_principle(world)}
     assert free["minutes"] > 0 and free["tokens"]["prompt"] == 100 * free["calls"]
     assert free["money"] == pytest.approx(2 * free["tokens"]["prompt"] / 1e6)
     sampled = json.loads(world.ratify(*plan, "--sample", "20").out)
-    asked = world.server.requests - before
+    asked = world.asked - before
     assert sampled["asked_for_sample"] == asked and sampled["calls"] == free["calls"]
     assert sampled["left"] == free["calls"] - asked
     shown = world.ratify(*plan[:-1], "--sample", "0").out
@@ -398,12 +403,57 @@ def test_an_edit_without_a_run_is_shown_and_nothing_is_needed(tmp_path: Path, ra
     assert said.code == 0 and "to judge again: p5" in said.out
 
 
+BROKEN = {
+    "not valid YAML": [("principles:", "principles: [")],
+    "go round in a circle (p3 → p4 → p3)": [("id: p3\n", "id: p3\n    conflicts_with: [p4]\n"),
+                                            ("id: p4\n", "id: p4\n    conflicts_with: [p3]\n")],
+    "unknown check type 'python'": [("id: p3\n", "id: p3\n    checks: [{type: python, code: exit()}]\n")],
+    "exponentially many ways": [("id: p3\n", "id: p3\n    checks: [{type: regex_absent, pattern: (a|a)*b}]\n")],
+    "this value has a YAML tag": [("id: p3\n", "id: p3\n    meta: !!python/name:os.system x\n")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+def test_a_broken_constitution_is_one_sentence_and_nothing_is_written(world: World) -> None:
+    before, asked = sorted(world.run.rglob("*")), world.asked
+    for sentence, swaps in BROKEN.items():
+        new = world.edit(*swaps)
+        for command in ("plan", "apply", "what-if"):
+            said = world.ratify(command, str(world.old), str(new), "--run", str(world.run))
+            assert said.code == 3 and sentence in said.err and "new.yaml:" in said.err, (command, said)
+            assert said.err.count("\n") == 1 and "Traceback" not in said.err
+    assert sorted(world.run.rglob("*")) == before and world.asked == asked
+
+
+def test_the_rules_judge_relabels_to_the_same_bytes(
+    tmp_path: Path, small_run: list[str], ratify: Callable[..., Any]
+) -> None:
+    text = (ROOT / "constitutions" / "demo.yaml").read_text()
+    (tmp_path / "new.yaml").write_text(text.replace("value: 30", "value: 12").replace("id: polite", "id: kind"))
+    for stage in ("generate", "label"):
+        assert ratify(stage, *small_run, "prompts.train_limit=12", "--no-prefect").code == 0
+    edit = ("constitutions/demo.yaml", str(tmp_path / "new.yaml"))
+    said = ratify("apply", *edit, "--run", str(tmp_path / "small"))
+    assert said.code == 0, said.err
+    (applied,) = (tmp_path / "small" / "round-000" / "relabel").glob("*")
+    whole = [
+        *small_run,
+        "prompts.train_limit=12",
+        f"constitution={edit[1]}",
+        f"store.url=sqlite:///{tmp_path}/e.sqlite",
+    ]
+    assert ratify("label", *whole, "--no-prefect").code == 0
+    for name in ("labels.parquet", "pairs.parquet"):
+        made = tmp_path / "small" / "round-000" / "label" / name
+        assert (applied / name).read_bytes() == made.read_bytes()
+
+
 def test_too_many_principles_are_one_sentence(tmp_path: Path, ratify: Callable[..., Any]) -> None:
     path = tmp_path / "many.yaml"
-    lines = [f"  - {{id: p{number}, text: The reply is fine {number}.}}" for number in range(1001)]
+    lines = [f"  - {{id: p{number}, text: The reply is fine {number}.}}" for number in range(10_000)]
     path.write_text(constitution_text().split("principles:")[0] + "principles:\n" + "\n".join(lines) + "\n")
     said = ratify("plan", str(path), str(path))
-    assert said.code == 3 and "1,001 active principles" in said.err and said.err.count("\n") == 1
+    assert said.code == 3 and "10,000 active principles" in said.err and said.err.count("\n") == 1
 
 
 def test_a_held_file_knows_that_it_changed(tmp_path: Path) -> None:

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from constitutions.schema import Aggregate, Constitution, Principle
 from judges.aggregate import logit, sigmoid
-from judges.dataset import LABEL_COLUMNS
+from judges.dataset import LABEL_COLUMNS, write_table
 from judges.questions import Pair, PairKeys, Questionnaire
-from ratify.files import replacing
 from ratify.types import Completion, Failure, Label, Message, PreferencePair, Prompt, Protocol, Verdict
 
 
@@ -192,6 +190,4 @@ def write_slow_labels(path: Path, labels: Sequence[Label]) -> None:
 
 
 def _write(path: Path, rows: list[dict[str, object]], columns: pa.Schema) -> None:
-    """One thread and fixed options: equal rows give equal bytes."""
-    with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=columns), temporary, compression="zstd", version="2.6")
+    write_table(path, pa.Table.from_pylist(rows, schema=columns))

@@ -11,7 +11,7 @@ import pytest
 from constitutions.schema import Constitution
 from judges.aggregate import FAILED, OUTCOME_NAMES, Aggregated, Evidence, aggregate, contributions, without
 from judges.columns import Column, read_column, write_column
-from judges.dataset import write_pairs
+from judges.dataset import read_labels, read_pairs, write_pairs
 from judges.label_table import write_label_table
 from judges.labels import Labelled, label_pairs, labels_of, split_labels
 from judges.preference_table import write_preferences
@@ -107,6 +107,17 @@ def test_preference_data_are_the_file_that_records_make_byte_for_byte(protocol: 
     write_pairs(tmp_path / "slow.parquet", by_hand.pairs)
     assert (tmp_path / "fast.parquet").read_bytes() == (tmp_path / "slow.parquet").read_bytes()
     assert counts == (len(by_hand.pairs), *by_hand[1:]) and min(counts[:4]) > 0
+
+
+def test_labels_of_which_none_is_decided_are_files_with_columns(tmp_path: Path) -> None:
+    """Such as an objective whose principles never speak."""
+    fast, _, made = world("logit_mean", "pointwise", count=5)
+    silent = fast.evidence.of(False for _ in made.active)
+    nothing = fast._replace(evidence=silent, made=aggregate(silent, made, "pointwise"))
+    counts = write_preferences(tmp_path / "pairs.parquet", nothing, {}, "hash")
+    assert counts == (0, 0, 5, 0, 0) and read_pairs(tmp_path / "pairs.parquet") == []
+    write_label_table(tmp_path / "labels.parquet", nothing)
+    assert read_labels(tmp_path / "labels.parquet") == labels_of(nothing)
 
 
 @pytest.mark.parametrize("method", METHODS)
