@@ -35,9 +35,7 @@ def bandit(out: Path, **settings: Any) -> tuple[float, float]:
         }
     )  # fmt: skip
     items = [PromptItem("p", "", (0, 1))] * section.batch_prompts
-    loop = make_loop(
-        out, section, items, lambda rollout: REWARD[rollout.sampled.tokens[0]], vocabulary=3
-    )
+    loop = make_loop(out, section, items, lambda rollout: REWARD[rollout.sampled.tokens[0]], vocabulary=3)
     reference = first_token_logprobs(loop.parts.reference, (0, 1))
     optimum = (reference + torch.tensor(REWARD, dtype=torch.float64) / BETA).log_softmax(0)
     loop.run()
@@ -47,6 +45,6 @@ def bandit(out: Path, **settings: Any) -> tuple[float, float]:
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_reaches_the_closed_form_optimum(name: str, tmp_path: Path) -> None:
-    """To 0.003 nats, from 0.2; what is left is the noise of 128 draws a step."""
+    """To 0.001 nats, from 0.35; what is left is the noise of 128 draws a step."""
     before, after = bandit(tmp_path, **ALGORITHMS[name])
-    assert before > 0.1 and after < 0.003
+    assert before > 0.3 and after < 0.001
