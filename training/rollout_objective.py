@@ -90,7 +90,7 @@ class RolloutObjective:
         """Tokens of all elements in the order in which they are laid out."""
         parts = [self.experience[id(element)] for element in elements]
         tensors = [torch.cat(column).to(device) for column in zip(*(part[:-1] for part in parts), strict=True)]
-        return Experience(*tensors, sum(part.share for part in parts))  # type: ignore[call-arg]
+        return Experience._make([*tensors, sum(part.share for part in parts)])
 
     def stop_reason(self, means: Mapping[str, float]) -> str | None:  # noqa: ARG002
         """Never."""
