@@ -253,6 +253,11 @@ class PolicyGradientSection(OptimiserSection):
         return self.method.kl_coefficient
 
     @property
+    def needs_reward_model(self) -> bool:
+        """Whether a reward is left to the reward model that the task is given."""
+        return not self.rewards or any(reward.kind == "model" and not reward.models for reward in self.rewards)
+
+    @property
     def uses_critic(self) -> bool:
         """Whether a value model is trained."""
         return self.method.advantage == "gae"
