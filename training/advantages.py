@@ -58,7 +58,7 @@ class Knobs(NamedTuple):
 def gae(reward_NT: Tensor, value_NT: Tensor, mask_NT: Tensor, gamma: float, lam: float) -> Tensor:
     """Generalised advantage estimation, A_t = Σ_l (γλ)^l·δ_{t+l} (arXiv 1506.02438, equation 16).
 
-    δ_t = r_t + γ·V(s_{t+1}) − V(s_t) (equation 11's integrand); behind the last token V = 0, because the episode is
+    δ_t = r_t + γ·V(s_{t+1}) − V(s_t) is the one-step error; behind the last token V = 0, because the episode is
     over whether the completion ended or was cut off. The sum over l is one product with a triangular matrix of decays.
 
     Args:
@@ -82,7 +82,7 @@ def gae(reward_NT: Tensor, value_NT: Tensor, mask_NT: Tensor, gamma: float, lam:
 
 
 def leave_one_out(outcomes: Outcomes) -> Tensor:
-    """R_i minus the mean return of the prompt's other completions (RLOO, arXiv 2402.14740, equation 8). (N,)."""
+    """R_i minus the mean return of the prompt's other completions (RLOO, arXiv 2402.14740, its leave-one-out estimator; Kool et al., 2019). (N,)."""
     count_N, mean_N = _group_moments(outcomes)[:2]
     # R − (ΣR − R)/(k−1) = (R − ΣR/k)·k/(k−1); a completion alone has nothing to compare with.
     share_N = torch.where(count_N > 1, count_N / (count_N - 1).clamp(min=1), 0.0)

@@ -119,7 +119,7 @@ Pairwise = Callable[[Sequence[tuple[Rollout, Rollout]]], Sequence[float | None]]
 
 
 class JudgeReward(Stateless):
-    """Direct RLAIF: a judge's scores are the reward (d-RLAIF, arXiv 2309.00267, section 2.2.2)."""
+    """Direct RLAIF: a judge's scores are the reward (d-RLAIF, arXiv 2309.00267)."""
 
     def __init__(self, name: str, judge: Pointwise) -> None:
         self.name = name
@@ -157,10 +157,10 @@ class GroupJudgeReward(Stateless):
 
 
 class Ensemble:
-    """Several sources of the same thing as one (Coste et al., arXiv 2310.02743, section 3).
+    """Several sources of the same thing as one (Coste et al., arXiv 2310.02743).
 
-    `mean`; `min`, their worst-case optimisation (equation 2); `variance_penalised`, mean − penalty·variance, their
-    uncertainty-weighted optimisation (equation 3). Where a member has no score, the ensemble has none.
+    `mean`; `min`, their worst-case optimisation; `variance_penalised`, mean − penalty·variance, their
+    uncertainty-weighted optimisation. Where a member has no score, the ensemble has none.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class Mixture:
     """Several objectives as one number: weighted sum or worst case, each subject to constraints.
 
     A constraint "mean of c is at least d" enters as λ·(c − d) with a dual variable λ ≥ 0 that rises while it is
-    violated: λ ← max(0, λ + η·(d − mean c)) (Safe RLHF, arXiv 2310.12773, section 3.3). As there, the sum is divided by
+    violated: λ ← max(0, λ + η·(d − mean c)) (Safe RLHF, arXiv 2310.12773). As its code does, the sum is divided by
     1 + Σλ, so that rewards keep their scale. Where a part has no score, the mixture has none.
     """
 

@@ -30,7 +30,7 @@ def clipped_surrogate(
     """−min(ρ·A, clip(ρ, 1−ε_low, 1+ε_high)·A) (PPO, arXiv 1707.06347, eq. 7; two bounds: DAPO, 2503.14476, eq. 10).
 
     At ρ = 1 its gradient is −A·∇log π, the plain policy gradient. With `dual_clip` c > 1 the loss of a negative
-    advantage is at most c·|A| (arXiv 1912.09729, equation 5), where ρ·A alone has no bound.
+    advantage is at most c·|A| (dual clip, arXiv 1912.09729), where ρ·A alone has no bound.
 
     Args:
         ratio_M: ρ, (M,).
@@ -57,7 +57,7 @@ def is_clipped(ratio_M: Tensor, advantage_M: Tensor, clip_low: float, clip_high:
 def clipped_value(value_M: Tensor, old_value_M: Tensor, return_M: Tensor, clip: float | None) -> Tensor:
     """½·max((V−R)², (V_clip−R)²), V_clip within ±clip of the old value (detail 9 of "37 implementation details").
 
-    Also arXiv 2005.12729, section 3. None means ½·(V−R)². (M,) → (M,).
+    None means ½·(V−R)². (M,) → (M,).
     """
     error_M = (value_M - return_M).square()
     if clip is None:
