@@ -82,7 +82,7 @@ def gae(reward_NT: Tensor, value_NT: Tensor, mask_NT: Tensor, gamma: float, lam:
 
 
 def leave_one_out(outcomes: Outcomes) -> Tensor:
-    """R_i minus the mean return of the prompt's other completions (RLOO, arXiv 2402.14740, its leave-one-out estimator; Kool et al., 2019). (N,)."""
+    """R_i minus the mean return of the prompt's other completions (RLOO, arXiv 2402.14740). (N,)."""
     count_N, mean_N = _group_moments(outcomes)[:2]
     # R − (ΣR − R)/(k−1) = (R − ΣR/k)·k/(k−1); a completion alone has nothing to compare with.
     share_N = torch.where(count_N > 1, count_N / (count_N - 1).clamp(min=1), 0.0)
