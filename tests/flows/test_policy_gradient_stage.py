@@ -13,7 +13,7 @@ FAST = [
     "sampling.completions_per_prompt=2", "reward_model.epochs=1", "preference.epochs=1", "policy_gradient.enabled=true",
     "policy_gradient.epochs=1", "policy_gradient.batch_prompts=8", "prompts.train_limit=16",
     "policy_gradient.completions_per_prompt=2",
-    "policy_gradient.max_tokens=8", "policy_gradient.critic_warmup_steps=0",
+    "policy_gradient.max_tokens=8",
 ]  # fmt: skip
 
 
