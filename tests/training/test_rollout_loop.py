@@ -17,7 +17,7 @@ from ratify.policy_gradient_section import PolicyGradientSection
 from tests.training.rollout_models import make_loop
 from training.rewards import FunctionReward, Mixture, Rollout
 from training.rollout_loop import RolloutLoop
-from training.rollout_objective import PolicyObjective
+from training.rollout_objective import PolicyObjective, ValueObjective
 from training.rollouts import PromptItem, Sampled
 from training.tree import token_batch
 
@@ -159,6 +159,38 @@ def test_loss_equals_a_naive_loop_over_completions(aggregation: str, tmp_path: P
         "constant": sum(sums) / len(losses) / section.max_tokens,
     }[aggregation]
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_critics_loss_equals_a_naive_loop(tmp_path: Path) -> None:
+    """Each token's value from the bare model on the tokens before it; missing scores count nowhere."""
+    section = section_for("ppo", batch_prompts=6)
+    loop = loop_for(tmp_path, section)
+    batch, scored = loop._scored(loop._sampled(0))
+    scored = scored._replace(value_N=scored.value_N.where(torch.arange(24) % 5 > 0, math.nan))
+    sample = loop._recomputed(batch, scored, torch.zeros(24), 0)
+    target = torch.randn(24, 5, generator=torch.Generator().manual_seed(2))
+    objective = ValueObjective(section, loop._experience(sample, target, target))
+    critic = loop.parts.critic
+    assert critic is not None
+    with torch.no_grad():
+        critic.model.score.weight.add_(0.7)
+    elements = sample.batch.elements
+    terms = objective.terms(critic, elements, token_batch(elements, "tree"))
+    found = float(terms.loss_sum.detach()) / sum(map(objective.weight, elements))
+
+    losses, number = [], 0
+    for element in elements:
+        for completion in element.completions:
+            for t in range(len(completion)):
+                with torch.no_grad():
+                    ids = torch.tensor([[*element.prompt, *completion[:t]]])
+                    value = float(critic.model.score(critic.model.model(ids).last_hidden_state[0, -1]))
+                goal = float(target[number, t])
+                held = min(max(value, -0.2), 0.2)  # the old value was 0
+                if number % 5:
+                    losses.append(0.5 * max((value - goal) ** 2, (held - goal) ** 2))
+            number += 1
+    assert found == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
 
 @pytest.mark.parametrize("algorithm", ALL)
