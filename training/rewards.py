@@ -126,7 +126,7 @@ class JudgeReward(Stateless):
         self.judge = judge
 
     def score(self, batch: Batch) -> Scored:
-        """One call for the whole batch.
+        """One call for the whole batch; of several processes each asks, so the judge should keep its answers.
 
         Raises:
             TrainingError: the judge answers for another number of completions.

@@ -241,17 +241,20 @@ class RolloutLoop:
         return means | rollout_metrics.combined(found) | {"ratio_max": policy.largest_ratio, "passes": epoch + 1.0}
 
     def _advantages(self, sample: Sample) -> tuple[Tensor, Tensor, Means]:
-        """Advantages and the critic's targets, (N, T) each."""
+        """Advantages and the critic's targets, (N, T) each.
+
+        In float64: divided by the deviation of a group of equal scores, float32's rounding would not be small.
+        """
         section, method = self.section, self.section.method
-        old_NT, reference_NT = sample.rows(sample.old), sample.rows(sample.reference)
+        old_NT, reference_NT = sample.rows(sample.old).double(), sample.rows(sample.reference).double()
         counts_N = torch.tensor(sample.counts)
         coefficient = self.carried.kl.value if method.kl_in == "reward" else 0.0
         mask_NT = torch.arange(old_NT.shape[1]) < counts_N[:, None]
         group_N = torch.arange(len(sample.batch.elements)).repeat_interleave(
             torch.tensor([len(element.completions) for element in sample.batch.elements])
         )
-        reward_NT = token_rewards(sample.score_N, old_NT - reference_NT, counts_N, coefficient)
-        value_NT = sample.rows(sample.value) if self.parts.critic is not None else None
+        reward_NT = token_rewards(sample.score_N.double(), old_NT - reference_NT, counts_N, coefficient)
+        value_NT = sample.rows(sample.value).double() if self.parts.critic is not None else None
         outcomes = Outcomes(reward_NT, mask_NT, sample.scored.has_score_N, group_N, value_NT)
         knobs = Knobs(
             section.gamma, 0.95 if section.gae_lambda is None else section.gae_lambda, self._baseline(outcomes)
@@ -262,7 +265,7 @@ class RolloutLoop:
         means = rollout_metrics.of_advantages(outcomes, advantage_NT, return_NT)
         if method.whiten:
             advantage_NT = whiten(advantage_NT, outcomes.counted_NT)
-        return advantage_NT, return_NT, means
+        return advantage_NT.float(), return_NT.float(), means
 
     def _baseline(self, outcomes: Outcomes) -> float:
         """The moving mean return as it was before this batch moves it; the first batch takes its own."""

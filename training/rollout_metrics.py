@@ -59,7 +59,7 @@ def of_advantages(outcomes: Outcomes, advantage_NT: Tensor, return_NT: Tensor) -
     counted_NT = outcomes.counted_NT
     if not counted_NT.any():
         return {}
-    silent_N = (advantage_NT.abs() * counted_NT).sum(1) == 0
+    silent_N = (advantage_NT.abs() * counted_NT).sum(1) < 1e-8
     found = {
         "advantage_sd": float(advantage_NT[counted_NT].std(correction=0)),
         "without_signal": float(silent_N.double().mean()),

@@ -193,6 +193,15 @@ def test_critics_loss_equals_a_naive_loop(tmp_path: Path) -> None:
     assert found == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
 
+@pytest.mark.parametrize("algorithm", ["grpo", "dr_grpo", "dapo", "online_dpo"])
+def test_scores_that_are_all_alike_teach_nothing(algorithm: str, tmp_path: Path) -> None:
+    """0.1 has no exact float32; its rounding, divided by a deviation of nought, would be an advantage."""
+    section = section_for(algorithm, epochs=1, completions_per_prompt=7, batch_prompts=6, kl_estimator="k3")
+    loop_for(tmp_path, section, lambda _: 0.1).run()
+    step = steps_of(tmp_path)[0]
+    assert step.get("without_signal", 1.0) == 1.0 and step.get("grad_norm", 0.0) < 1e-6
+
+
 @pytest.mark.parametrize("algorithm", ALL)
 def test_without_any_score_nothing_moves(algorithm: str, tmp_path: Path) -> None:
     loop = loop_for(tmp_path, section_for(algorithm, epochs=1, missing_end_penalty=1.0), lambda _: None)
