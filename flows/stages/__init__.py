@@ -5,9 +5,9 @@ from __future__ import annotations
 from flows.stages.evaluate import EVALUATE
 from flows.stages.generate import GENERATE
 from flows.stages.label import LABEL
+from flows.stages.policy_gradient import TRAIN_POLICY_GRADIENT
 from flows.stages.revise import REVISE
 from flows.stages.revised import REVISED
-from flows.stages.policy_gradient import TRAIN_POLICY_GRADIENT
 from flows.stages.stage import StageGroup
 from flows.stages.train import TRAIN_POLICY, TRAIN_REWARD_MODEL, TRAIN_SUPERVISED
 
