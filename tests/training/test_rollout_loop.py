@@ -111,7 +111,7 @@ def test_gradient_does_not_depend_on_micro_batches_padding_or_prefix_sharing(
     cut = policy_gradient_of(tmp_path / "cut", algorithm, **settings)
     assert any("Value" in name for name in whole) == (algorithm == "ppo")
     for name, gradient in whole.items():
-        assert (cut[name] - gradient).norm() <= 2e-5 * gradient.norm() + 1e-9, name
+        assert (cut[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-9, name
 
 
 @pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean", "sequence_sum", "constant"])
