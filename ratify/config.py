@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError, model_validator
 
 from ratify.errors import ConfigError
+from ratify.policy_gradient_section import PolicyGradientSection
 from ratify.sections import (
     EvaluationSection,
     JudgeSection,
@@ -49,6 +50,7 @@ class Config(Section):
     labels: LabelSection = LabelSection()
     reward_model: RewardModelSection = RewardModelSection()
     preference: PreferenceSection = PreferenceSection()
+    policy_gradient: PolicyGradientSection = PolicyGradientSection()
     evaluation: EvaluationSection = EvaluationSection()
     store: StoreSection = StoreSection()
 
@@ -68,6 +70,16 @@ class Config(Section):
             raise ValueError(
                 f"reward_model.objective is {objective!r}, and the stage `label` writes no such data; set "
                 f"labels.objectives to include {objective.partition('=')[0]!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reward_for_policy_gradient(self) -> Config:
+        section = self.policy_gradient
+        if section.enabled and section.needs_reward_model and not self.reward_model.enabled:
+            raise ValueError(
+                "policy_gradient.enabled is true and its reward is the trained reward model, which "
+                "reward_model.enabled = false leaves out; enable it or name policy_gradient.rewards"
             )
         return self
 

@@ -1,14 +1,14 @@
-"""Supervised fine-tuning, reward models and preference optimisation on one small engine, in a process of their own.
+"""Fine-tuning, reward models, preference optimisation and policy gradients on one engine, in a process of their own.
 
 The heart is the *prefix tree*: one prompt with its K completions is one sequence with a block attention mask and
 restarted positions, so a prompt is computed once however many completions and pairs it has (`tree`). Around it: the
 mathematics as pure functions (`losses/`, `logprobs`), an engine over accelerate that makes loss and gradient
 independent of micro-batches, padding and processes and resumes bit for bit (`engine`, `checkpoint`), and the tasks
-(`supervised`, `reward_model`, `preference` with its `objectives`, `scoring`). `launch` starts a task in a child process
-and needs no torch; `child` is that process.
+(`supervised`, `reward_model`, `preference` with its `objectives`, `policy_gradient` on the `rollout_loop`, `scoring`).
+`launch` starts a task in a child process and needs no torch; `child` is that process.
 
 Letters at the end of a tensor's name say its shape: B rows of a batch, T padded row length, N completions of a batch,
 M completion tokens of a batch, P preference pairs of a batch, H hidden width, V vocabulary.
 
-Left out so far: policy gradients, LoRA, FlexAttention. This file imports nothing on purpose.
+Left out so far: LoRA, FlexAttention. This file imports nothing on purpose.
 """

@@ -10,9 +10,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 from training.data import Element
 from training.tree import Layout, footprint
+
+ItemT = TypeVar("ItemT")
 
 MAX_WASTE = 0.15
 """Largest share of padding before a micro-batch is closed early."""
@@ -25,7 +28,7 @@ def steps_per_epoch(elements: int, batch: int) -> int:
     return math.ceil(elements / batch)
 
 
-def step_elements(elements: Sequence[Element], step: int, batch: int, seed: int) -> list[Element]:
+def step_elements(elements: Sequence[ItemT], step: int, batch: int, seed: int) -> list[ItemT]:
     """The elements of optimiser step `step` (from 0): a fresh permutation for each epoch, a function of the seed."""
     epoch, within = divmod(step, steps_per_epoch(len(elements), batch))
     order = list(range(len(elements)))

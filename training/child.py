@@ -75,7 +75,14 @@ def _guarded(path: Path) -> int:
 
 def _run(path: Path) -> None:
     from training.result import check_same, read_result, write_result
-    from training.spec import PreferenceTask, RewardModelTask, SupervisedTask, fingerprint, load_spec
+    from training.spec import (
+        PolicyGradientTask,
+        PreferenceTask,
+        RewardModelTask,
+        SupervisedTask,
+        fingerprint,
+        load_spec,
+    )
 
     started = time.perf_counter()
     spec = load_spec(path)
@@ -104,6 +111,10 @@ def _run(path: Path) -> None:
         from training.supervised import train_supervised
 
         engine, result = train_supervised(spec, mark)
+    elif isinstance(spec, PolicyGradientTask):
+        from training.policy_gradient import train_policy_gradient
+
+        engine, result = train_policy_gradient(spec, mark)
     else:
         from training.scoring import score_completions
 

@@ -11,6 +11,7 @@ Left out: gradient checkpointing, adapters, FSDP and DeepSpeed checkpoints, choo
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -144,14 +145,14 @@ class Engine:
         while done < steps and stopped is None:
             batch = batching.step_elements(elements, done, section.batch_prompts, self.seed)
             rate = section.learning_rate * learning_rate_factor(done, steps, section.warmup_fraction, section.schedule)
-            stopped, means = self._update(module, optimiser, batch, objective, rate)
+            stopped, means = self.update(module, optimiser, batch, objective, rate)
             tokens += int(means["tokens"])
             done += stopped is None
             seconds = time.perf_counter() - started
             self.log.write(PHASE, done, steps, {**means, "learning_rate": rate, "seconds": round(seconds, 3)})
             due = section.save_every_steps and done % section.save_every_steps == 0
             if due or done == steps or stopped:
-                self._save(Cursor(done, objective.state(), stopped), scorer, optimiser)
+                self.save(Cursor(done, objective.state(), stopped), scorer, optimiser)
         self.accelerator.wait_for_everyone()
         return Fit(done, steps, tokens, time.perf_counter() - started, stopped)
 
@@ -187,22 +188,39 @@ class Engine:
         Returns:
             For each element the values of its K completions, (K,), on the CPU.
         """
-        starts = [0]
-        for element in elements:
-            starts.append(starts[-1] + len(element.completions))
+        counts = [len(element.completions) for element in elements]
+        return self._mapped_values(scorer, elements, values, counts, phase)
+
+    def score_tokens(
+        self, scorer: nn.Module, elements: Sequence[Element], values: Callable[[Any], Tensor], phase: str = ""
+    ) -> list[Tensor]:
+        """Like `score`, with a value for each completion token: (tokens of all completions,) for each element."""
+        counts = [sum(map(len, element.completions)) for element in elements]
+        return self._mapped_values(scorer, elements, values, counts, phase)
+
+    def _mapped_values(
+        self,
+        scorer: nn.Module,
+        elements: Sequence[Element],
+        values: Callable[[Any], Tensor],
+        counts: Sequence[int],
+        phase: str,
+    ) -> list[Tensor]:
+        """`counts` values of each element from all processes, put in the elements' order."""
+        starts = [0, *itertools.accumulate(counts)]
         flat = torch.zeros(starts[-1], device=self.device)
         for indices, output in self.map(scorer, elements, phase):
             places = [place for index in indices for place in range(starts[index], starts[index + 1])]
             flat[torch.tensor(places, device=self.device)] = values(output).float()
         whole = self.accelerator.reduce(flat, "sum").cpu()
-        return list(whole.split([len(element.completions) for element in elements]))
+        return list(whole.split(list(counts)))
 
     def finish(self) -> None:
         """Remove the checkpoints of a task whose result is complete."""
         if self.is_main:
             remove_checkpoints(self.checkpoints)
 
-    def _update(
+    def update(
         self,
         module: nn.Module,
         optimiser: torch.optim.Optimizer,
@@ -210,7 +228,18 @@ class Engine:
         objective: Objective,
         rate: float,
     ) -> tuple[str | None, dict[str, float]]:
-        """One optimiser step; returns why it was not taken, if so, and the step's metrics."""
+        """One optimiser step; returns why it was not taken, if so, and the step's metrics.
+
+        Args:
+            module: what is trained, as `accelerator.prepare` gave it; parameters of others in the optimiser stay.
+            optimiser: its groups may carry `rate_factor`, which multiplies the rate.
+            elements: the data of the step, in every process.
+            objective: its loss is divided by the sum of the elements' weights, which must not be 0.
+            rate: learning rate.
+
+        Raises:
+            TrainingError: the loss or the gradient is no number; the optimiser has not moved.
+        """
         denominator = sum(objective.weight(element) for element in elements)
         totals = self._accumulate(module, elements, objective, denominator)
         norm = self.accelerator.clip_grad_norm_(module.parameters(), self.section.max_grad_norm)
@@ -221,7 +250,7 @@ class Engine:
         stopped = objective.stop_reason(means)
         if stopped is None:
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("rate_factor", 1.0)
             optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         return stopped, means
@@ -285,7 +314,8 @@ class Engine:
             "rows, lower learning_rate, or set dtype = 'float32'"
         )
 
-    def _save(self, cursor: Cursor, scorer: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    def save(self, cursor: Cursor, scorer: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        """Write a checkpoint of the module, the optimiser and all generators."""
         if self.is_main:
             save_checkpoint(self.checkpoints, cursor, scorer, optimiser, self.fingerprint)
         self.accelerator.wait_for_everyone()

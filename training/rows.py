@@ -26,6 +26,7 @@ PREFERENCE_COLUMNS = (
     "chosen_finish_reason", "rejected_finish_reason", "weight",
 )  # fmt: skip
 SCORE_COLUMNS = (*PROMPT_COLUMNS, "completion", "id", "finish_reason", "token_ids")
+PROMPT_ONLY_COLUMNS = (*PROMPT_COLUMNS, "id", "answer", "messages")
 SUPERVISED_COLUMNS = (*PROMPT_COLUMNS, "completion", "id", "finish_reason", "messages")
 ROLES = ("system", "user", "assistant")
 
@@ -104,6 +105,26 @@ def read_completions(path: Path) -> list[ScoreRow]:
         InputError: with file, row and the fault.
     """
     rows = [_score_row(place, values) for place, values in _tables(path, SCORE_COLUMNS)]
+    return rows or _empty(path)
+
+
+class PromptRow(NamedTuple):
+    """One checked prompt to sample from."""
+
+    place: Place
+    prompt: Prompt
+    prompt_id: str | None
+    answer: str | None
+    """The right answer, where the data has one."""
+
+
+def read_prompts(path: Path) -> list[PromptRow]:
+    """Read and check prompts: `prompt` (or `messages`), optional `prompt_id` (or `id`) and `answer`.
+
+    Raises:
+        InputError: with file, row and the fault.
+    """
+    rows = [_prompt_row(place, values) for place, values in _tables(path, PROMPT_ONLY_COLUMNS)]
     return rows or _empty(path)
 
 
@@ -192,6 +213,16 @@ def _preference_row(place: Place, values: Mapping[str, Any]) -> PreferenceRow:
 def _score_row(place: Place, values: Mapping[str, Any]) -> ScoreRow:
     reply = _reply(place, values, "completion", id_column="id", reason_column="finish_reason")
     return ScoreRow(place, _prompt(place, values), _text(place, values, "prompt_id"), reply, _token_ids(place, values))
+
+
+def _prompt_row(place: Place, values: Mapping[str, Any]) -> PromptRow:
+    if values.get("prompt") is None and values.get("messages") is not None:
+        values = {**values, "prompt": values["messages"]}
+    prompt_id = _text(place, values, "prompt_id") or _text(place, values, "id")
+    answer = values.get("answer")
+    if isinstance(answer, (int, float)) and not isinstance(answer, bool):
+        values = {**values, "answer": str(answer)}
+    return PromptRow(place, _prompt(place, values), prompt_id, _text(place, values, "answer"))
 
 
 def _token_ids(place: Place, values: Mapping[str, Any]) -> tuple[int, ...] | None:

@@ -21,15 +21,16 @@ OFFSET = "reward_offset"
 class PolicyScorer(nn.Module):
     """A causal language model that gives log-probabilities of completions."""
 
-    def __init__(self, model: PreTrainedModel, temperature: float = 1.0) -> None:
+    def __init__(self, model: PreTrainedModel, temperature: float = 1.0, *, entropy: bool = False) -> None:
         super().__init__()
         self.model = model
         self.temperature = temperature
+        self.entropy = entropy
 
     def forward(self, batch: TokenBatch) -> CompletionLogprobs:
         """Log-probabilities at the sampling temperature, (M,) and (N,) nats."""
         hidden_BTH = hidden_states(self.model, batch)
-        return completion_logprobs(hidden_BTH, self.logits, batch, self.temperature)
+        return completion_logprobs(hidden_BTH, self.logits, batch, self.temperature, entropy=self.entropy)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The head and what some families do to its output. (…, H) → (…, V)."""
@@ -54,10 +55,27 @@ class RewardScorer(nn.Module):
     def forward(self, batch: TokenBatch) -> Tensor:
         """The head's value at each completion's last token, (N,)."""
         hidden_NH = hidden_states(self.model, batch).flatten(0, 1).index_select(0, batch.last_N)
-        head = cast(nn.Linear, self.model.score)
-        reward_N = cast(Tensor, head(hidden_NH)).squeeze(-1).float()
-        offset = getattr(self.model.config, OFFSET, None)
-        return reward_N - offset if offset else reward_N
+        return scalar(self.model, hidden_NH)
+
+
+class ValueScorer(nn.Module):
+    """A sequence-classification model with one label as a critic: the value before each completion token."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: TokenBatch) -> Tensor:
+        """V(prompt and the tokens before) for each completion token, (M,); the first ones are V(prompt)."""
+        hidden_MH = hidden_states(self.model, batch).flatten(0, 1).index_select(0, batch.source_M)
+        return scalar(self.model, hidden_MH)
+
+
+def scalar(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """The head's value in float32, less the constant that normalisation found. (…, H) → (…)."""
+    value = cast(Tensor, cast(nn.Linear, model.score)(hidden)).squeeze(-1).float()
+    offset = getattr(model.config, OFFSET, None)
+    return value - offset if offset else value
 
 
 def hidden_states(model: PreTrainedModel, batch: TokenBatch) -> Tensor:

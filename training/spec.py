@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from ratify.canonical import digest, file_digest, model_digest
 from ratify.errors import InputError
+from ratify.policy_gradient_section import PolicyGradientSection
 from ratify.sections import OptimiserSection, PreferenceSection, RewardModelSection, Section, SupervisedSection
 
 KNOBS = frozenset({"tokens_per_micro_batch", "layout", "processes", "threads", "save_every_steps", "enabled"})
@@ -38,6 +39,11 @@ class Task(Section):
     def model_paths(self) -> tuple[str, ...]:
         """The models that the task starts from."""
         raise NotImplementedError
+
+    @property
+    def further_data(self) -> tuple[Path, ...]:
+        """Data besides `data` that decides the outcome."""
+        return ()
 
 
 class RewardModelTask(Task):
@@ -80,6 +86,27 @@ class SupervisedTask(Task):
         return (self.model,)
 
 
+class PolicyGradientTask(Task):
+    """Train a policy on its own samples; the reference is the policy before training. `data` holds prompts."""
+
+    task: Literal["policy_gradient"] = "policy_gradient"
+    section: PolicyGradientSection = PolicyGradientSection()
+    model: str
+    reward_model: str | None = None
+    """Folder that rewards of kind `model` without folders use, and that a critic starts from."""
+
+    @property
+    def model_paths(self) -> tuple[str, ...]:
+        """The policy before training and every reward model."""
+        named = [path for reward in self.section.rewards if reward.kind == "model" for path in reward.models]
+        return tuple(dict.fromkeys([self.model, *([self.reward_model] if self.reward_model else []), *named]))
+
+    @property
+    def further_data(self) -> tuple[Path, ...]:
+        """The completions that PPO-ptx keeps up."""
+        return (self.section.pretraining_data,) if self.section.pretraining_data else ()
+
+
 class ScoreTask(Task):
     """Score completions with any number of policies and reward models."""
 
@@ -94,7 +121,9 @@ class ScoreTask(Task):
         return tuple(self.models.values())
 
 
-TrainSpec = Annotated[RewardModelTask | PreferenceTask | SupervisedTask | ScoreTask, Field(discriminator="task")]
+TrainSpec = Annotated[
+    RewardModelTask | PreferenceTask | SupervisedTask | PolicyGradientTask | ScoreTask, Field(discriminator="task")
+]
 _ADAPTER: TypeAdapter[TrainSpec] = TypeAdapter(TrainSpec)
 
 
@@ -126,6 +155,10 @@ def fingerprint(spec: TrainSpec) -> str:
     settings = json.loads(spec.model_dump_json(exclude={"out", "data"}))
     settings["section"] = {key: value for key, value in settings["section"].items() if key not in KNOBS}
     settings["data"] = [file_digest(path) for path in data_files(spec.data)]
+    if spec.further_data:
+        settings["further_data"] = [file_digest(path) for folder in spec.further_data for path in data_files(folder)]
+        settings["section"].pop("pretraining_data", None)
     settings["models"] = [model_digest(path) for path in spec.model_paths]
     settings.pop("model", None)
+    settings.pop("reward_model", None)
     return digest(settings)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from flows.stages.evaluate import EVALUATE
 from flows.stages.generate import GENERATE
 from flows.stages.label import LABEL
+from flows.stages.policy_gradient import TRAIN_POLICY_GRADIENT
 from flows.stages.revise import REVISE
 from flows.stages.revised import REVISED
 from flows.stages.stage import StageGroup
 from flows.stages.train import TRAIN_POLICY, TRAIN_REWARD_MODEL, TRAIN_SUPERVISED
 
 FLOWS = {
-    "run_round": StageGroup((GENERATE, LABEL, TRAIN_REWARD_MODEL, TRAIN_POLICY, EVALUATE)),
+    "run_round": StageGroup((GENERATE, LABEL, TRAIN_REWARD_MODEL, TRAIN_POLICY, TRAIN_POLICY_GRADIENT, EVALUATE)),
     "generate_candidates": StageGroup((GENERATE,)),
     "label_preferences": StageGroup((LABEL,)),
     "revise_completions": StageGroup((REVISE, REVISED, TRAIN_SUPERVISED)),
-    "train_policy": StageGroup((TRAIN_REWARD_MODEL, TRAIN_POLICY)),
+    "train_policy": StageGroup((TRAIN_REWARD_MODEL, TRAIN_POLICY, TRAIN_POLICY_GRADIENT)),
     "evaluate_policy": StageGroup((EVALUATE,)),
 }
 """By the name of the Prefect flow."""

@@ -48,7 +48,8 @@ def run_task(context: RunContext, spec: TrainSpec, title: str) -> TrainResult:
 
 def _reporter(progress: Progress) -> Any:
     def report(step: int, steps: int, metrics: Mapping[str, object]) -> None:
-        shown = [f"{name} {metrics[name]:.3f}" for name in ("loss", "accuracy") if name in metrics]
+        names = ("reward", "kl") if "kl_coefficient" in metrics else ("loss", "accuracy")
+        shown = [f"{name} {metrics[name]:.3f}" for name in names if name in metrics]
         phase = str(metrics.get("phase", "")).strip()
         progress.update(step, steps, " ".join([phase, *shown]).strip())
 

@@ -13,7 +13,7 @@ from transformers import Qwen2ForSequenceClassification
 
 from training.data import Element
 from training.layout import check_logits, choose_layout, configuration_obstacle
-from training.logprobs import token_logprobs
+from training.logprobs import token_entropy, token_logprobs
 from training.scorers import PolicyScorer, RewardScorer
 from training.tree import Layout, footprint, token_batch, tree_mask
 
@@ -138,3 +138,17 @@ def test_models_that_cannot_take_a_tree_fall_back(tiny_model: MakeModel) -> None
 
 def test_own_logits_equal_the_models(tiny_model: MakeModel) -> None:
     check_logits(PolicyScorer(tiny_model("llama")))
+
+
+def test_entropy_in_chunks_equals_the_definition_with_its_gradient() -> None:
+    """−Σ p·log p at temperature 0.7 for seven states, one projection or seven."""
+    hidden = torch.randn(7, 4, dtype=torch.float64, requires_grad=True)
+    head = torch.nn.Linear(4, 11).double()
+    logits = (head(hidden).float() / 0.7).double()
+    probability = torch.exp(logits) / torch.exp(logits).sum(-1, keepdim=True)
+    expected = -(probability * torch.log(probability)).sum(-1)
+    (gradient,) = torch.autograd.grad(expected.sum(), hidden)
+    for chunk in (1, 10**6):
+        values = token_entropy(hidden, head, 0.7, chunk)
+        assert_close(values.double(), expected, rtol=1e-5, atol=1e-6)
+        assert_close(torch.autograd.grad(values.sum(), hidden)[0], gradient, rtol=1e-4, atol=1e-6)

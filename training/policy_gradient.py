@@ -1,0 +1,237 @@
+"""The task `policy_gradient`: PPO and its kin on prompts, with rewards from models and functions.
+
+Builds what `rollout_loop` runs: policy, frozen reference, critic, sampler, reward sources. Left out: judges as rewards
+and other samplers, which need processes outside this one: a caller in this process hands them in (`Extras`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ratify.errors import InputError
+from ratify.policy_gradient_section import AnyReward, ModelRewardSpec, PolicyGradientSection
+from training.data import Element
+from training.encoding import Encoder
+from training.engine import Engine
+from training.layout import check_logits, choose_layout
+from training.models import load_encoder, load_policy, load_reward_model, parameters, reward_model_from, save_model
+from training.result import TrainResult
+from training.rewards import Ensemble, FunctionReward, Mixture, ModelReward, RewardSource
+from training.rollout_loop import Parts, RolloutLoop
+from training.rollouts import PromptItem, Sampler, TransformersSampler, stop_tokens
+from training.rows import read_prompts
+from training.scorers import PolicyScorer, RewardScorer, ValueScorer
+from training.spec import PolicyGradientTask
+from training.supervised import load_supervised
+from training.tree import Layout
+from training.verifiable import exact_answer, length_within, pattern_found
+
+RECENT_STEPS = 5
+"""Last steps over which the result averages training's own metrics."""
+REPORTED = ("loss", "reward", "kl", "kl_coefficient", "entropy", "scored", "finished", "completion_tokens",
+            "sampler_ratio", "sampler_ratio_max")  # fmt: skip
+
+
+class Extras(NamedTuple):
+    """What a caller in the same process may hand in."""
+
+    source: RewardSource | None = None
+    """Instead of the section's rewards, such as a judge."""
+    sampler: Sampler | None = None
+    """Instead of transformers, such as a vLLM server that takes new weights."""
+
+
+NOTHING = Extras()
+
+
+def train_policy_gradient(
+    spec: PolicyGradientTask, fingerprint: str, extras: Extras = NOTHING
+) -> tuple[Engine, TrainResult]:
+    """Train, save a Hugging Face folder that vLLM serves under `spec.out / "model"`, and PPO's critic under `critic`.
+
+    Raises:
+        InputError: bad prompts or models, no reward, or a reward model with another tokenizer.
+        TrainingError: see `RolloutLoop.run`.
+    """
+    section = spec.section
+    encoder = load_encoder(spec.model)
+    items, dropped = load_items(spec.data, encoder, section)
+    engine = Engine(section, seed=spec.seed, out=spec.out, fingerprint=fingerprint)
+    policy = load_policy(spec.model)
+    scorer = PolicyScorer(policy, spec.temperature, entropy=section.entropy_weight > 0)
+    check_logits(scorer)
+    source, reward_models = _source(spec, engine, encoder, extras)
+    critic = _critic(spec, encoder) if section.uses_critic else None
+    engine.layout = _layout([policy, *reward_models, *([critic] if critic else [])], section)
+    sampler = extras.sampler or TransformersSampler(
+        policy,
+        stop_tokens(encoder, policy),
+        max_tokens=section.max_tokens,
+        temperature=spec.temperature,
+        batch=section.sampling_batch,
+    )
+    parts = Parts(
+        policy=scorer,
+        reference=PolicyScorer(load_policy(spec.model), spec.temperature).requires_grad_(False),
+        critic=ValueScorer(critic) if critic else None,
+        sampler=sampler,
+        source=source,
+        items=items,
+        text=functools.partial(_text, encoder),
+        pretraining=_pretraining(section, encoder),
+    )
+    fit = RolloutLoop(engine, section, parts).run()
+    metrics = {
+        **engine.log.recent_means(REPORTED, RECENT_STEPS),
+        "train/prompts": len(items),
+        "dropped_prompts": dropped,
+        "parameters": parameters(policy),
+        **fit.metrics(),
+    }
+    folder = spec.out / "model"
+    if engine.is_main:
+        if critic is not None:
+            save_model(critic, spec.model, encoder, spec.out / "critic")
+        save_model(policy, spec.model, encoder, folder)
+    result = TrainResult(
+        task=spec.task,
+        fingerprint=fingerprint,
+        model=str(folder),
+        metrics=metrics,
+        layout=engine.layout,
+        stopped_early=fit.stopped,
+    )
+    return engine, result
+
+
+def load_items(path: Path, encoder: Encoder, section: PolicyGradientSection) -> tuple[list[PromptItem], int]:
+    """Prompts that leave room for a completion, and how many were dropped because they do not.
+
+    Raises:
+        InputError: a bad row, no row, none that fits, or an exact answer is asked for and no row has one.
+    """
+    rows = read_prompts(path)
+    tokens = encoder.prompts([row.prompt for row in rows])
+    items = [
+        PromptItem(row.prompt_id or f"row {row.place.line}", row.prompt, tuple(ids), row.answer)
+        for row, ids in zip(rows, tokens, strict=True)
+    ]
+    room = section.max_length - section.max_tokens
+    fitting = [item for item in items if len(item.tokens) <= room]
+    if not fitting:
+        raise InputError(
+            f"{path}: all {len(items)} prompts are longer than {room} tokens, which max_length less max_tokens leaves; "
+            "raise policy_gradient.max_length"
+        )
+    asked = any(reward.kind == "exact_answer" for reward in section.rewards)
+    if asked and not any(item.answer is not None for item in fitting):
+        raise InputError(f"{path}: a reward is 'exact_answer' and no row has an `answer`; add the column")
+    return fitting, len(items) - len(fitting)
+
+
+def _text(encoder: Encoder, tokens: Sequence[int]) -> str:
+    return str(encoder.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+
+def _pretraining(section: PolicyGradientSection, encoder: Encoder) -> list[Element]:
+    if section.pretraining_data is None:
+        return []
+    return load_supervised(section.pretraining_data, encoder, section.max_length)[0]
+
+
+def _layout(models: Sequence[PreTrainedModel], section: PolicyGradientSection) -> Layout:
+    """The tree only if every model can take it, for they read the same batches."""
+    found = {choose_layout(model, section.layout, section.max_length) for model in models}
+    return "padded" if "padded" in found else "tree"
+
+
+def _source(
+    spec: PolicyGradientTask, engine: Engine, encoder: Encoder, extras: Extras
+) -> tuple[RewardSource, list[PreTrainedModel]]:
+    """The section's rewards as one source, and the reward models among them."""
+    if extras.source is not None:
+        return extras.source, []
+    section = spec.section
+    specs: Sequence[AnyReward] = section.rewards or (ModelRewardSpec(),)
+    loaded: dict[str, PreTrainedModel] = {}
+    sources = [_reward(reward, spec, engine, encoder, loaded) for reward in specs]
+    models = list(loaded.values())
+    if len(sources) == 1 and specs[0].weight == 1.0:
+        return sources[0], models
+    mixture = Mixture(
+        sources,
+        [reward.weight for reward in specs],
+        [reward.at_least for reward in specs],
+        combine=section.combine_rewards,
+        dual_learning_rate=section.dual_learning_rate,
+    )
+    return mixture, models
+
+
+def _reward(
+    reward: AnyReward, spec: PolicyGradientTask, engine: Engine, encoder: Encoder, loaded: dict[str, PreTrainedModel]
+) -> RewardSource:
+    if reward.kind == "exact_answer":
+        return FunctionReward(reward.name, functools.partial(exact_answer, reward))
+    if reward.kind == "regex":
+        return FunctionReward(reward.name, functools.partial(pattern_found, reward))
+    if reward.kind == "length":
+        return FunctionReward(reward.name, functools.partial(length_within, reward))
+    folders = reward.models or ((spec.reward_model,) if spec.reward_model else ())
+    if not folders:
+        raise InputError(
+            "policy_gradient.rewards names no reward model and the task was given none; train one, name its folder in "
+            "`models`, or use a reward of kind exact_answer, regex or length"
+        )
+    members = [_model_reward(f"{reward.name}", folder, engine, encoder, loaded) for folder in folders]
+    if len(members) == 1:
+        return members[0]
+    return Ensemble(reward.name, members, reward.combine, reward.penalty)
+
+
+def _model_reward(
+    name: str, folder: str, engine: Engine, encoder: Encoder, loaded: dict[str, PreTrainedModel]
+) -> ModelReward:
+    if folder not in loaded:
+        _same_tokens(encoder, folder)
+        loaded[folder] = load_reward_model(folder).requires_grad_(False)
+    scorer: nn.Module = engine.prepare(RewardScorer(loaded[folder]))
+    return ModelReward(name, engine, scorer)
+
+
+def _same_tokens(encoder: Encoder, folder: str) -> None:
+    """A reward model and a critic read the very tokens that the policy wrote."""
+    if load_encoder(folder).tokenizer.get_vocab() != encoder.tokenizer.get_vocab():
+        raise InputError(
+            f"reward model {folder} has another tokenizer than policy {encoder.model}; train it from that policy "
+            "(reward_model.init_from) so that both read the same tokens"
+        )
+
+
+def _critic(spec: PolicyGradientTask, encoder: Encoder) -> PreTrainedModel:
+    """The reward model's weights, or the policy's with a head of zeros (arXiv 1909.08593's code starts so)."""
+    named = _reward_folders(spec)
+    start = spec.section.critic_from or ("reward_model" if len(named) == 1 else "policy")
+    if start == "policy":
+        critic = reward_model_from(spec.model, encoder, spec.seed)
+        with torch.no_grad():
+            cast(nn.Linear, critic.score).weight.zero_()
+        return critic
+    if not named:
+        raise InputError("policy_gradient.critic_from = 'reward_model' and there is none; set it to 'policy'")
+    _same_tokens(encoder, named[0])
+    return load_reward_model(named[0])
+
+
+def _reward_folders(spec: PolicyGradientTask) -> list[str]:
+    rewards = spec.section.rewards or (ModelRewardSpec(),)
+    own = [spec.reward_model] if spec.reward_model else []
+    found = [folder for reward in rewards if reward.kind == "model" for folder in (reward.models or own)]
+    return list(dict.fromkeys(found))
