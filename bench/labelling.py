@@ -63,6 +63,8 @@ class Pass(NamedTuple):
     cpu_ms: float
     """Processor time of the contender's process per call."""
     peak_bytes: float
+    helpers_cpu_ms: float
+    """Processor time per call of the processes that it started, their start included."""
 
 
 def take(contender: str, url: str, calls: int, in_flight: int, python: str = sys.executable) -> Pass:
@@ -73,7 +75,8 @@ def take(contender: str, url: str, calls: int, in_flight: int, python: str = sys
     command = [python, *(module if python == sys.executable else script), url, str(calls), str(in_flight)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     found = json.loads(done.stdout.splitlines()[-1])
-    return Pass(found["calls"] / found["seconds"], 1e3 * found["cpu_seconds"] / found["calls"], found["peak_bytes"])
+    spent, helpers = (1e3 * found.get(name, 0.0) / found["calls"] for name in ("cpu_seconds", "helpers_cpu_seconds"))
+    return Pass(found["calls"] / found["seconds"], spent, found["peak_bytes"], helpers)
 
 
 def compare(case: Case, turns: int, share: float, peers: dict[str, str]) -> dict[str, Any]:
@@ -132,12 +135,14 @@ def processes(calls: int, turns: int) -> dict[str, Any]:
                 passes[contender].append(take(contender, url, calls, 1024))
     both = zip(passes["ratify2"], passes["ratify"], strict=True)
     ratio = statistics.median(two.rate / one.rate for two, one in both)
+    one, two = (Pass(*map(statistics.median, zip(*passes[name], strict=True))) for name in ("ratify", "ratify2"))
+    bound = one.cpu_ms / max(two.cpu_ms, two.helpers_cpu_ms / 2)
     cores = len(os.sched_getaffinity(0))
     print(f"\ntwo processes that ask / one, 1,024 in flight, 0.2 s: {ratio:.2f} on {cores} cores")
     print("  (the server and the process that stores take a core each: fewer than four cores say little)")
-    for name, taken in passes.items():
-        print(_line(name, Pass(*(statistics.median(column) for column in zip(*taken, strict=True)))), flush=True)
-    return {"ratio": ratio, "target": LEAST_SPEED_UP, "cores": cores}
+    print(f"  {bound:.2f} by processor time: the busiest of the three spends that much less per call than the one")
+    print(f"{_line('ratify', one)}\n{_line('ratify2', two)}, {two.helpers_cpu_ms:.2f} ms in the two that ask")
+    return {"ratio": ratio, "by_processor_time": bound, "target": LEAST_SPEED_UP, "cores": cores}
 
 
 def main() -> None:
