@@ -1,13 +1,12 @@
 """Labelling at the wire's speed: our engine beside the bare loops that are its ceilings, against a fake server.
 
-    python -m bench.labelling [--quick] [--json PATH] [--curator PYTHON] [--distilabel PYTHON]
+    python -m bench.labelling [--quick] [--json PATH]
 
 The server runs in a process of its own and waits 0.2 s per request, or log-normally with a mean of 2 s and a sigma of
 0.8; each contender runs in a fresh process, and the contenders take turns, so that what else the machine does hits all
 of them. Ratios are medians over the turns. One call is one verdict: one principle, one pair, one shown order. Two
 further tables: memory of ours against the number of pairs, and one labelling process against two where the process is
-the limit (256 in flight and no wait). curator and distilabel run when an interpreter that has them is named; they get
-one call per pair.
+the limit. Left out: other people's tools, which need environments of their own.
 """
 
 from __future__ import annotations
@@ -63,20 +62,21 @@ class Pass(NamedTuple):
     cpu_ms: float
     """Processor time of the contender's process per call."""
     peak_bytes: float
+    helpers_cpu_ms: float
+    """Processor time per call of the processes that it started, their start included."""
 
 
-def take(contender: str, url: str, calls: int, in_flight: int, python: str = sys.executable) -> Pass:
+def take(contender: str, url: str, calls: int, in_flight: int) -> Pass:
     """Run one contender in a process of its own."""
     reset(url)
-    module = ["-m", "bench.labelling_contenders", contender]
-    script = [str(ROOT / "bench" / f"{contender}_pairs.py")]
-    command = [python, *(module if python == sys.executable else script), url, str(calls), str(in_flight)]
+    command = [sys.executable, "-m", "bench.labelling_contenders", contender, url, str(calls), str(in_flight)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     found = json.loads(done.stdout.splitlines()[-1])
-    return Pass(found["calls"] / found["seconds"], 1e3 * found["cpu_seconds"] / found["calls"], found["peak_bytes"])
+    spent, helpers = (1e3 * found[name] / found["calls"] for name in ("cpu_seconds", "helpers_cpu_seconds"))
+    return Pass(found["calls"] / found["seconds"], spent, found["peak_bytes"], helpers)
 
 
-def compare(case: Case, turns: int, share: float, peers: dict[str, str]) -> dict[str, Any]:
+def compare(case: Case, turns: int, share: float) -> dict[str, Any]:
     """All contenders under one load, in turns."""
     calls = 2 * max(case.in_flight, int(case.calls * share / 2))
     passes: dict[str, list[Pass]] = defaultdict(list)
@@ -84,8 +84,6 @@ def compare(case: Case, turns: int, share: float, peers: dict[str, str]) -> dict
         for _ in range(turns):
             for contender in LOOPS:
                 passes[contender].append(take(contender, url, calls, case.in_flight))
-            for contender, python in peers.items():
-                passes[contender].append(take(contender, url, calls, case.in_flight, python))
     print(f"\n{case.title}: {calls:,} calls, {turns} turns")
     rows = [_row(name, taken, passes) for name, taken in passes.items()]
     ratio = next(row[f"of_{case.ceiling}"] for row in rows if row["contender"] == "ratify")
@@ -132,12 +130,14 @@ def processes(calls: int, turns: int) -> dict[str, Any]:
                 passes[contender].append(take(contender, url, calls, 1024))
     both = zip(passes["ratify2"], passes["ratify"], strict=True)
     ratio = statistics.median(two.rate / one.rate for two, one in both)
+    one, two = (Pass(*map(statistics.median, zip(*passes[name], strict=True))) for name in ("ratify", "ratify2"))
+    bound = one.cpu_ms / max(two.cpu_ms, two.helpers_cpu_ms / 2)
     cores = len(os.sched_getaffinity(0))
     print(f"\ntwo processes that ask / one, 1,024 in flight, 0.2 s: {ratio:.2f} on {cores} cores")
     print("  (the server and the process that stores take a core each: fewer than four cores say little)")
-    for name, taken in passes.items():
-        print(_line(name, Pass(*(statistics.median(column) for column in zip(*taken, strict=True)))), flush=True)
-    return {"ratio": ratio, "target": LEAST_SPEED_UP, "cores": cores}
+    print(f"  {bound:.2f} by processor time: the busiest of the three spends that much less per call than the one")
+    print(f"{_line('ratify', one)}\n{_line('ratify2', two)}, {two.helpers_cpu_ms:.2f} ms in the two that ask")
+    return {"ratio": ratio, "by_processor_time": bound, "target": LEAST_SPEED_UP, "cores": cores}
 
 
 def main() -> None:
@@ -145,14 +145,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a fifth of the calls, one turn, 20,000 pairs at most")
     parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--curator", help="interpreter of an environment that has bespokelabs-curator")
-    parser.add_argument("--distilabel", help="interpreter of an environment that has distilabel")
     arguments = parser.parse_args()
-    peers = {name: python for name in ("curator", "distilabel") if (python := getattr(arguments, name))}
     turns, share = (1, 0.2) if arguments.quick else (5, 1.0)
     figures = {
         "cores": len(os.sched_getaffinity(0)),
-        "cases": [compare(case, turns, share, peers) for case in CASES],
+        "cases": [compare(case, turns, share) for case in CASES],
         "processes": processes(4_000 if arguments.quick else 20_000, turns),
         "memory": memory((1_000, 20_000) if arguments.quick else (1_000, 20_000, 200_000)),
     }

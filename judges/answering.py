@@ -46,6 +46,8 @@ class Asked(Record):
     """A question. A principle is written out once, with the first question about it, and then named by its number."""
 
     number: int
+    retry: int = 0
+    """Attempts before this one."""
     key: str
     principle: int
     wording: Principle | None = None
@@ -59,6 +61,8 @@ class Answered(Record):
 
     number: int
     verdict: Verdict | None = None
+    again: bool = False
+    """A failure that another attempt may mend."""
     fault: str = ""
     """The sentence of an EndpointError, when there is no verdict."""
 
@@ -82,7 +86,8 @@ class _Answering:
     async def _answer(self, asked: Asked) -> None:
         question = Question(asked.key, self._principles[asked.principle], asked.prompt, asked.first, asked.second)
         try:
-            answered = Answered(number=asked.number, verdict=await self._judge.answer(question))
+            verdict, again = await self._judge.attempt(question, asked.retry)
+            answered = Answered(number=asked.number, verdict=verdict, again=again)
         except EndpointError as error:
             answered = Answered(number=asked.number, fault=str(error))
         _say(answered)

@@ -17,6 +17,7 @@ from constitutions.schema import Principle
 from judges.answering import LONGEST_LINE, Answered, Asked, Opening, Ready
 from judges.model_judge import ModelJudge
 from judges.questions import Question
+from judges.reasks import Attempt, last_attempt
 from ratify.errors import EndpointError, RatifyError
 from ratify.lineage import ROOT
 from ratify.sections import JudgeSection
@@ -41,6 +42,7 @@ class JudgeProcesses:
         self.protocol: Protocol = self._judge.protocol
         self.concurrency = section.concurrency
         self.min_coverage = self._judge.min_coverage
+        self.max_reasks = self._judge.max_reasks
 
     async def __aenter__(self) -> Self:
         try:
@@ -62,13 +64,17 @@ class JudgeProcesses:
         return self._judge.key(principle, prompt, first, second)
 
     async def answer(self, question: Question) -> Verdict:
-        """Have the least busy process ask.
+        """Ask, and again where that may mend a failure. Raises as `attempt` does."""
+        return await last_attempt(self, question)
+
+    async def attempt(self, question: Question, retry: int) -> Attempt:
+        """Have the least busy process ask once; `retry` counts the attempts before.
 
         Raises:
             EndpointError: the fault concerns every call.
             RatifyError: a process died.
         """
-        return await min(self._crew, key=lambda process: process.open).answer(question)
+        return await min(self._crew, key=lambda process: process.open).attempt(question, retry)
 
 
 class _Process:
@@ -78,7 +84,7 @@ class _Process:
         self._child: asyncio.subprocess.Process | None = None
         self._listener: asyncio.Task[None] | None = None
         self._fault: RatifyError | None = None
-        self._waiting: dict[int, asyncio.Future[Verdict]] = {}
+        self._waiting: dict[int, asyncio.Future[Attempt]] = {}
         self._numbers = itertools.count()
         self._principles: dict[int, tuple[int, Principle]] = {}
         """By identity, which the second of each entry keeps alive: the number under which it was sent."""
@@ -116,24 +122,25 @@ class _Process:
             self._child.kill()
             await self._child.wait()
 
-    async def answer(self, question: Question) -> Verdict:
+    async def attempt(self, question: Question, retry: int) -> Attempt:
         if self._fault is not None:
             raise self._fault
         number = next(self._numbers)
-        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
-        self._send(self._asked(number, question))
+        self._send(self._asked(number, question, retry))
         try:
             return await answer
         finally:
             self._waiting.pop(number, None)
 
-    def _asked(self, number: int, question: Question) -> Asked:
+    def _asked(self, number: int, question: Question, retry: int) -> Asked:
         known = self._principles.get(id(question.principle))
         index, _ = known or (len(self._principles), question.principle)
         self._principles[id(question.principle)] = index, question.principle
         return Asked(
-            number=number, key=question.key, principle=index, wording=None if known else question.principle,
+            number=number, retry=retry, key=question.key,
+            principle=index, wording=None if known else question.principle,
             prompt=question.prompt, first=question.first, second=question.second,
         )  # fmt: skip
 
@@ -151,7 +158,7 @@ class _Process:
             if answered.verdict is None:
                 waiting.set_exception(EndpointError(answered.fault))
             else:
-                waiting.set_result(answered.verdict)
+                waiting.set_result(Attempt(answered.verdict, answered.again))
         self._fault = await self._died()
         for waiting in self._waiting.values():
             if not waiting.done():

@@ -101,6 +101,15 @@ class VerdictStore:
                 found.update({row.key: Verdict(**row._mapping) for row in rows})
         return found
 
+    def lacks(self, keys: Iterable[str]) -> bool:
+        """Whether one of `keys` has no verdict; most often the first few say so."""
+        among = sa.select(sa.func.count()).select_from(VERDICTS)
+        with _OneSentence(self), self._engine.connect() as connection:
+            return any(
+                connection.execute(among.where(VERDICTS.c.key.in_(batch))).scalar_one() < len(set(batch))
+                for batch in _batches(keys, _KEYS_PER_QUERY)
+            )
+
     def count(self) -> int:
         """How many verdicts are stored."""
         with _OneSentence(self), self._engine.connect() as connection:

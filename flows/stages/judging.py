@@ -141,8 +141,7 @@ async def collect(
     context: RunContext, questions: Mapping[str, Question], store: VerdictStore, log_path: Path
 ) -> Collection:
     """The verdicts of some questions; a server is started only when `store` lacks one."""
-    stored = store.get(questions)
-    if context.config.judge.kind == "rules" or len(stored) == len(questions):
+    if context.config.judge.kind == "rules" or not store.lacks(questions):
         return await _ask(context, questions, make_judge(context), store)
     if context.config.judge.batch:
         return await collect_by_batch(context, questions, store, lambda client: make_judge(context, client))

@@ -65,7 +65,10 @@ async def seeded_burst(client: ChatClient, folder: Path) -> None:
 
 @pytest.mark.vllm
 @pytest.mark.timeout(300)
-def test_real_server_samples_gives_logprobs_and_leaves_nothing(tmp_path: Path) -> None:
+def test_real_server_samples_gives_logprobs_compiles_nothing_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     write_random_model(tmp_path / "model")
     endpoint = EndpointSection(model=str(tmp_path / "model"), engine=ENGINE)
     prompts = [Prompt(id=f"p{i}", messages=(Message(role="user", content=f"say {i}"),)) for i in range(3)]
@@ -91,6 +94,7 @@ def test_real_server_samples_gives_logprobs_and_leaves_nothing(tmp_path: Path) -
         processes = asyncio.run(run(tmp_path / "shards"))
         assert len(processes) >= 2
         assert not psutil.wait_procs(processes, timeout=8)[1]
+        assert not list((tmp_path / "compiled").rglob("*.cpp"))
     finally:
         close_hosts()
 

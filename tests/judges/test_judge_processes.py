@@ -112,6 +112,14 @@ def test_a_fault_that_concerns_every_call_reaches_the_asking_process(server: Fak
     assert children_of(os.getpid()) == []
 
 
+def test_a_failed_attempt_is_kept_and_asked_again(server: FakeServer, tmp_path: Path) -> None:
+    server.faults = ["html"] * 3  # more than the client itself repeats
+    found = asyncio.run(by_processes(server, tmp_path, 5, section(max_retries=0)))
+    store = VerdictStore.in_folder(tmp_path)
+    assert len(found.verdicts) == 30 and not found.failures and len(store.failures()) == 3
+    store.close()
+
+
 def test_a_killed_process_stops_the_pass_and_the_next_run_finishes_it(server: FakeServer, tmp_path: Path) -> None:
     server.latency_s = 0.05
 

@@ -46,6 +46,13 @@ def test_thousands_of_keys_are_looked_up(tmp_path: Path) -> None:
     assert len(store.get(f"{n}" for n in range(2500))) == 2500
 
 
+def test_a_store_knows_whether_it_lacks_a_verdict(tmp_path: Path) -> None:
+    store = VerdictStore.in_folder(tmp_path)
+    store.append([verdict(f"{n}") for n in range(1200)] + [verdict("f", logit=None, failure=Failure.REFUSED)])
+    assert not store.lacks(f"{n}" for n in range(1200)) and not store.lacks([]) and not store.lacks(["7", "7"])
+    assert store.lacks(f"{n}" for n in range(1201)) and store.lacks(["f"])
+
+
 def test_a_store_that_cannot_open_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="unable to open database file"):
         VerdictStore(f"sqlite:///{tmp_path}/no/such/folder/v.sqlite")
