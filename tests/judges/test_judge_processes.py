@@ -18,7 +18,7 @@ from judges.judge_processes import JudgeProcesses
 from judges.labelling import Collection, collect_verdicts
 from judges.model_judge import ModelJudge
 from ratify.client import ChatClient
-from ratify.errors import EndpointError, RatifyError
+from ratify.errors import BudgetError, EndpointError, RatifyError
 from ratify.lineage import ROOT
 from ratify.sections import JudgeSection
 from ratify.verdict_store import VerdictStore
@@ -112,11 +112,13 @@ def test_a_fault_that_concerns_every_call_reaches_the_asking_process(server: Fak
     assert children_of(os.getpid()) == []
 
 
-def test_a_failed_attempt_is_kept_and_asked_again(server: FakeServer, tmp_path: Path) -> None:
-    server.faults = ["html"] * 3  # more than the client itself repeats
-    found = asyncio.run(by_processes(server, tmp_path, 5, section(max_retries=0)))
+def test_every_failed_attempt_is_kept_under_a_key_of_its_own(server: FakeServer, tmp_path: Path) -> None:
+    settings = section(readout="samples", samples=1)  # the fake server's answers look cut off to it
+    with pytest.raises(BudgetError, match="truncated"):
+        asyncio.run(by_processes(server, tmp_path, 20, settings))
     store = VerdictStore.in_folder(tmp_path)
-    assert len(found.verdicts) == 30 and not found.failures and len(store.failures()) == 3
+    keys = [key for key, _, _ in store.failures()]
+    assert len(set(keys)) == len(keys) >= 20 * 3
     store.close()
 
 
