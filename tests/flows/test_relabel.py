@@ -153,7 +153,7 @@ def test_checks_spare_calls_and_their_edit_asks_only_what_they_newly_leave_open(
 ) -> None:
     world = make_world(constitution_text().replace(*checked("stupid")))
     before, after = open_questions(world, "stupid"), open_questions(world, "maybe")
-    assert world.server.requests == 15 * per_principle(world) + len(before) < 16 * per_principle(world)
+    assert world.server.judged == 15 * per_principle(world) + len(before) < 16 * per_principle(world)
     manifest = json.loads((world.run / "round-000/label/manifest.json").read_text())
     labels = read_labels(world.run / "round-000/label/labels.parquet")
     assert manifest["metrics"]["label/checks/decided"] == sum(label.by_checks == ("p5",) for label in labels) > 0
@@ -189,7 +189,7 @@ def test_one_principle_per_pair_by_configuration_and_a_seventeenth_takes_its_sha
     """Two requests per pair, but for pairs of one prompt that show the same texts for the same principle."""
     world = make_world(constitution_text(), "labels.principles_per_pair=1", "prompts.train_limit=60")
     pairs = len(Bench(context_of(world.run)).pairs)
-    assert pairs == 60 * 6 and world.server.requests == 2 * pairs
+    assert pairs == 60 * 6 and world.server.judged == 2 * pairs
     new = world.edit(("  - id: p15\n", "  - id: p16\n    text: The reply is one more.\n  - id: p15\n"))
     free = json.loads(
         world.ratify("plan", str(world.old), str(new), "--run", str(world.run), "--sample", "0", "--json").out
@@ -242,7 +242,7 @@ def test_a_reward_model_per_objective_has_its_own_preference_data(
 def test_an_ensemble_asks_n_principles_per_pair(make_world: Callable[..., World]) -> None:
     world = make_world(constitution_text(), "labels.principles_per_pair=3")
     labels = read_labels(world.run / "round-000/label/labels.parquet")
-    assert world.server.requests == 3 * 2 * PAIRS and all(len(label.by_principle) == 3 for label in labels)
+    assert world.server.judged == 3 * 2 * PAIRS and all(len(label.by_principle) == 3 for label in labels)
 
 
 FREE = {
