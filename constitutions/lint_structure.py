@@ -7,10 +7,8 @@ are given; of the patterns alone, only the plainly impossible is found.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,14 +18,11 @@ from constitutions.diff import diff_constitutions
 from constitutions.patterns import found
 from constitutions.schema import Constitution, Principle
 from constitutions.source import Location
+from ratify.model_family import model_family
 from ratify.types import Prompt
 
 NEAR = 88
 """Words in common, in percent, from which on two texts count as nearly the same."""
-_FAMILIES = (
-    "qwen", "qwq", "llama", "vicuna", "mistral", "mixtral", "ministral", "gemma", "gemini", "phi", "gpt", "claude",
-    "deepseek", "falcon", "olmo", "tulu", "yi", "command", "granite", "smollm", "pythia", "internlm", "glm", "grok",
-)  # fmt: skip
 
 
 class Surroundings(NamedTuple):
@@ -152,21 +147,9 @@ def _near_pairs(texts: list[str]) -> Iterator[tuple[int, int]]:
 
 
 def _family(around: Surroundings) -> Iterator[Found]:
-    judge, policy = family_of(around.judge_model), family_of(around.policy_model)
+    judge, policy = model_family(around.judge_model), model_family(around.policy_model)
     if judge and judge == policy:
         yield Found(
             "judge-family", (), f"judge and policy are of one family ({judge}), and models favour their own kind",
             "judge with a model of another family, or check the labels against people's",
         )  # fmt: skip
-
-
-def family_of(model: str) -> str:
-    """A model's family: the type that a local folder's config.json states, or a known name in the model's name."""
-    config = Path(model) / "config.json"
-    if model and config.is_file():
-        try:
-            return str(json.loads(config.read_text(encoding="utf-8")).get("model_type", ""))
-        except (OSError, ValueError, AttributeError):
-            return ""
-    words = re.findall(r"[a-z]+", model.rsplit("/", 1)[-1].lower())
-    return next((family for family in _FAMILIES if any(word.startswith(family) for word in words)), "")

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from evaluation.intervals import Estimate
+from evaluation.judge_quality import ReliabilityPoint
 
 ROW_PX = 22
 """Height of one series in a dot-and-interval row."""
@@ -166,3 +167,43 @@ def _step(rough: float) -> float:
 def _n(value: float) -> Markup:
     """A coordinate with two decimals and no trailing zeros."""
     return escape(f"{value:.2f}".rstrip("0").rstrip("."))
+
+
+def reliability_svg(diagrams: Sequence[tuple[str, Sequence[ReliabilityPoint], Sequence[ReliabilityPoint]]]) -> Markup:
+    """Reliability diagrams side by side as one file that stands alone: hollow dots before calibration, full ones after.
+
+    Args:
+        diagrams: Name, points before, points after; a point on the diagonal means what it says.
+    """
+    size, gap = 240, 24
+    width = max(1, len(diagrams)) * (size + gap) + gap
+    drawn = [_diagram(gap + number * (size + gap), size, *each) for number, each in enumerate(diagrams)]
+    style = ".reliability text{font:12px sans-serif;fill:#333}.reliability .frame{stroke:#999;fill:none}"
+    style += ".reliability .ideal{stroke:#999;stroke-dasharray:4 4}.reliability .before{fill:#fff;stroke:#b35806}"
+    style += ".reliability .after{fill:#2166ac;stroke:#2166ac}"
+    return Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="{0}" height="{1}" viewBox="0 0 {0} {1}" '
+        'class="reliability" role="img">'
+        "<title>Reliability: predicted probability across, share that came true upwards; hollow before calibration, "
+        'full after</title><style>{2}</style><rect width="100%" height="100%" fill="#fff"/>{3}</svg>\n'
+    ).format(width, size + 3 * gap, Markup(style), Markup("").join(drawn))
+
+
+def _diagram(
+    left: int, size: int, name: str, before: Sequence[ReliabilityPoint], after: Sequence[ReliabilityPoint]
+) -> Markup:
+    dots = [
+        Markup('<circle class="{}" cx="{}" cy="{}" r="{}"/>').format(
+            series,
+            _n(size * point.predicted),
+            _n(size - size * point.observed),
+            _n(2.5 + min(3.5, point.count**0.5 / 3)),
+        )
+        for series, points in (("before", before), ("after", after))
+        for point in points
+    ]
+    return Markup(
+        '<g transform="translate({0},28)"><text y="-10">{1}</text><rect class="frame" width="{2}" height="{2}"/>'
+        '<line class="ideal" x1="0" y1="{2}" x2="{2}" y2="0"/>{3}<text y="{4}">0</text>'
+        '<text x="{2}" y="{4}" text-anchor="end">1</text></g>'
+    ).format(left, name, size, Markup("").join(dots), size + 16)

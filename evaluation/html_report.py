@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from evaluation.catalog import spoken
 from evaluation.charts import bars, curve, nice_scale, stacked
+from evaluation.judge_view import judge_view
 from evaluation.judging import Judging
 from evaluation.report import EvaluationReport, Sample, StageCost
 from evaluation.terminal import confidence, headline_singles
@@ -25,6 +26,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 DIVERSITY = ("distinct_1", "distinct_2", "distinct_4", "entropy_1", "entropy_2", "entropy_4", "duplicates")
 LENGTH = ("words", "words_p95", "tokens", "truncated")
 COUNTS = ("wins", "ties", "losses", "failed")
+JUDGED = {"training": "Training pairs", "heldout": "Held-out pairs"}
 GROUPS = {"gain": "Largest gains", "loss": "Largest losses", "random": "Drawn at random"}
 CURVES_SHOWN = 8
 """Plots per training stage; the table has every metric."""
@@ -80,6 +82,7 @@ def render_html(report: EvaluationReport) -> str:
         curves={stage: training_curves(rows) for stage, rows in report.curves.items()},
         curve_figures={stage: curve_figures(rows) for stage, rows in report.curves.items()},
         judging=[_judging_view(report, name, judging) for name, judging in report.judging.items()],
+        judges=[judge_view(JUDGED[name], quality) for name, quality in report.judges.items()],
         stages=stage_rows(report.stages),
         samples=[(GROUPS[group], of) for group in GROUPS if (of := _group(report.samples, group))],
     )
@@ -190,7 +193,7 @@ def _judging_view(report: EvaluationReport, name: str, judging: Judging) -> dict
     )
     told = ", ".join(f"{count} {label}" for label, _, count in parts)
     return {
-        "name": {"training": "Training pairs", "heldout": "Held-out pairs"}[name],
+        "name": JUDGED[name],
         "judging": judging,
         "parts": parts,
         "outcomes_svg": stacked(parts, f"Labels: {told}"),

@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import Field
 
 from evaluation.intervals import STANDARD, Estimate, Resampling
+from evaluation.judge_quality import JudgeQuality
 from evaluation.judging import Judging
 from ratify.errors import StoreError
 from ratify.files import write_text
@@ -120,6 +121,8 @@ class Evidence:
     stages: Sequence[StageCost] = ()
     stage_metrics: Mapping[str, Estimate] = field(default_factory=dict)
     """Figures that a stage measured itself, by key; taken over as they are."""
+    judges: Mapping[str, JudgeQuality] = field(default_factory=dict)
+    """`training` and `heldout`: what judging these pairs showed of the judge."""
     how: Resampling = STANDARD
 
 
@@ -158,6 +161,8 @@ class EvaluationReport(Record):
     constitution: ConstitutionText | None = None
     judging: dict[str, Judging] = Field(default_factory=dict)
     """`training` and `heldout`."""
+    judges: dict[str, JudgeQuality] = Field(default_factory=dict)
+    """`training` and `heldout`: agreement with gold, biases, calibration."""
     repeated: dict[str, dict[str, int]] = Field(default_factory=dict)
     """`old` and `new`: most repeated reply texts → prompts that got them."""
     curves: dict[str, tuple[dict[str, float], ...]] = Field(default_factory=dict)

@@ -37,6 +37,7 @@ def summarise(evidence: Evidence) -> EvaluationReport:
         judging={
             name: summarise_judging(judged.labels, judged.verdicts) for name, judged in judged_sets(evidence).items()
         },
+        judges=dict(evidence.judges),
         repeated={"old": dict(most_repeated(evidence.old)), "new": dict(most_repeated(evidence.new))},
         curves={stage: numeric_rows(rows) for stage, rows in evidence.curves.items() if rows},
         stages=tuple(evidence.stages),

@@ -6,6 +6,7 @@ when something is wrong. Prefect and torch are imported only by the command that
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ import typer
 from flows import console, relabel_cli
 from flows.constitution_cli import constitution_app
 from flows.context import RunContext
+from flows.judge_cli import judge_app
 from ratify.config import Config, load_config, resolved_json
 from ratify.errors import ConfigError, RatifyError
 from ratify.lineage import ROOT
@@ -43,6 +45,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(constitution_app, name="constitution", rich_help_panel="Constitutions")
+app.add_typer(judge_app, name="judge", rich_help_panel="Judges")
 relabel_cli.register(app)
 
 
@@ -76,6 +79,19 @@ def generate(config: ConfigPath, overrides: Overrides = None, no_prefect: NoPref
 def label(config: ConfigPath, overrides: Overrides = None, wait: Wait = False, no_prefect: NoPrefect = False) -> None:
     """Let the judge apply the constitution and write the preference data."""
     _run(config, _waiting(overrides, wait), "label_preferences", no_prefect=no_prefect)
+
+
+@app.command(rich_help_panel="One stage")
+def estimate(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Say what labelling will take: judge calls, tokens, money and minutes. Asks nobody."""
+    from flows.stages.estimate import estimate_json, estimate_labels, estimate_lines
+
+    found = estimate_labels(RunContext(load_config(config, overrides or ())))
+    print(json.dumps(estimate_json(found), indent=2) if as_json else "\n".join(estimate_lines(found)))
 
 
 @app.command(rich_help_panel="One stage")
@@ -172,6 +188,7 @@ def _run(
     if stages.finished(context):
         console.nothing_to_do(context)
     else:
+        _announce_judging(context, flow)
         warm_up_engines(context, flow)
         if no_prefect:
             stages.run(context)
@@ -183,6 +200,16 @@ def _run(
         console.show_revisions(context.stage("revised").path)
     if flow in ("run_round", "evaluate_policy"):
         console.show_report(config.run_dir, as_json=False)
+
+
+def _announce_judging(context: RunContext, flow: str) -> None:
+    """Before a run that labels: what that will take."""
+    from flows.stages import FLOWS
+    from flows.stages.estimate import estimate_labels, estimate_lines
+    from flows.stages.label import LABEL
+
+    if LABEL in FLOWS[flow].stages and not LABEL.finished(context):
+        console.announce("labelling will take", estimate_lines(estimate_labels(context)))
 
 
 def _run_with_prefect(flow: str, config: Config) -> None:

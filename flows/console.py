@@ -40,6 +40,13 @@ def headline(title: str, note: str) -> None:
     _out.print(f"[bold]{title}[/]  [dim]{note}[/]")
 
 
+def announce(title: str, lines: list[str]) -> None:
+    """Say what is to come."""
+    _out.print(f"[bold]{title}[/]")
+    for line in lines:
+        _out.print(f"  {line}", markup=False)
+
+
 def finished(manifest: Manifest, summary: str) -> None:
     """Say what a stage did and how long it took."""
     _out.print(f"  done in {manifest.seconds:.0f} s: {summary}")

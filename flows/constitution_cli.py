@@ -302,12 +302,16 @@ def test(  # noqa: PLR0917
 
 def _ask(asked: list[Trial], config: Path | None, overrides: list[str]) -> list[TrialRecord]:
     from flows.constitution_trials import ask_trials
+    from flows.context import RunContext
+    from flows.stages.judging import make_judge
     from judges.rules_judge import RulesJudge
     from ratify.config import load_config
 
     run = load_config(config, overrides) if config else None
     if run is None or run.judge.kind == "rules":
         return ask_trials(asked, RulesJudge())
+    if run.judge.kind == "replay":
+        return ask_trials(asked, make_judge(RunContext(run)))
     return _ask_model(asked, run)
 
 

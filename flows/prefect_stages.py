@@ -8,6 +8,7 @@ configuration cannot hold one.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -17,6 +18,7 @@ from flows.context import RunContext
 from flows.stages import FLOWS
 from flows.stages.stage import Stage
 from ratify.config import Config
+from ratify.errors import SpendingError
 from ratify.run_store import Manifest
 
 
@@ -33,7 +35,12 @@ def _submit(stage: Stage, context: RunContext) -> Path:
     return run
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether a failed stage may be tried again, however many retries somebody has set: a spent budget stays spent."""
+    return not isinstance(state.data, SpendingError)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=worth_a_retry)
 def _run_stage(name: str, context: RunContext) -> Path:
     """One stage: a server or a child process with tens of seconds of work."""
     stage = next(stage for group in FLOWS.values() for stage in group.stages if stage.name == name)

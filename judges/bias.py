@@ -1,7 +1,7 @@
 """What a judge prefers for the wrong reason: a position, a length, a format, its own family; by judge and principle.
 
-Everything rests on pairs that were judged in both orders. For a pair (a, b) with log-odds z(a, b) in favour of the
-reply shown first,
+A pairwise judge is measured on pairs that it judged in both orders. For a pair (a, b) with log-odds z(a, b) in favour
+of the reply shown first,
 
     lead   l = (z(a, b) − z(b, a)) / 2     in favour of a, free of any constant favour for a position
     gap    g = (z(a, b) + z(b, a)) / 2     the favour for the first position
@@ -16,7 +16,8 @@ every term),
     l = β_quality·q + β_length·ln(len a / len b) + β_format·(marks a − marks b) + β_family·(own a − own b)
 
 where q says which reply is better: gold (±1), or the mean lead of other judges. Without q a slope also holds what
-longer replies deserve. Intervals resample prompts; the sign test takes pairs as independent.
+longer replies deserve. A pointwise judge sees one reply at a time and has no position bias; its lead is z(a) − z(b),
+and the same fit gives its slopes. Intervals resample prompts; the sign test takes pairs as independent.
 
 Left out: style control over many judges at once, and any claim about replies that no pair contains.
 """
@@ -33,6 +34,7 @@ from typing import NamedTuple
 import numpy as np
 
 from judges.questions import PairKeys, Questionnaire
+from ratify import types
 from ratify.errors import BudgetError
 from ratify.intervals import STANDARD, Estimate, EvidenceError, Floats, Resampling, estimate, mean
 from ratify.types import Completion, Record, Verdict
@@ -86,7 +88,10 @@ class JudgeBias(Record):
 
     judge: str
     principle: str
-    position: PositionBias
+    compared: int
+    """Pairs that it rests on."""
+    position: PositionBias | None
+    """None for a pointwise judge, which is shown no order."""
     quality: Estimate | None = None
     length: Estimate | None = None
     """Log-odds per unit of log length ratio, quality and the other covariates held fixed."""
@@ -94,13 +99,21 @@ class JudgeBias(Record):
     family: Estimate | None = None
 
 
-def measure_bias(judge: str, principle: str, pairs: Sequence[TwoOrders], how: Resampling = STANDARD) -> JudgeBias:
+def measure_bias(
+    judge: str,
+    principle: str,
+    pairs: Sequence[TwoOrders],
+    how: Resampling = STANDARD,
+    protocol: types.Protocol = "pairwise",
+) -> JudgeBias:
     """Measure every bias of one judge on one principle.
 
     Raises:
-        EvidenceError: no pair was judged in both orders.
+        EvidenceError: no pair was judged on both sides.
     """
-    return JudgeBias(judge=judge, principle=principle, position=position_bias(pairs, how), **partial_slopes(pairs, how))
+    position = position_bias(pairs, how) if protocol == "pairwise" or not pairs else None
+    slopes = partial_slopes(pairs, how)
+    return JudgeBias(judge=judge, principle=principle, compared=len(pairs), position=position, **slopes)
 
 
 def position_bias(pairs: Sequence[TwoOrders], how: Resampling = STANDARD) -> PositionBias:
@@ -154,10 +167,11 @@ def bias_metrics(biases: Sequence[JudgeBias]) -> dict[str, float]:
     figures: dict[str, float] = {}
     for bias in biases:
         position, head = bias.position, f"label/bias/{bias.principle}"
-        figures[f"{head}/same_position_rate"] = position.same_position.value
-        figures[f"{head}/order_gap"] = position.order_gap.value
-        figures[f"{head}/sign_p"] = position.sign_p
-        figures[f"{head}/noise"] = position.noise.value
+        if position is not None:
+            figures[f"{head}/same_position_rate"] = position.same_position.value
+            figures[f"{head}/order_gap"] = position.order_gap.value
+            figures[f"{head}/sign_p"] = position.sign_p
+            figures[f"{head}/noise"] = position.noise.value
         slopes = {name: getattr(bias, name) for name in COVARIATES[1:]}
         figures |= {f"{head}/{name}_slope": slope.value for name, slope in slopes.items() if slope is not None}
     return figures
@@ -175,6 +189,8 @@ def require_fair(bias: JudgeBias, max_same_position: float) -> None:
     Raises:
         BudgetError: the same-position rate over at least `MIN_COMPARED` pairs exceeds `max_same_position`.
     """
+    if bias.position is None:
+        return
     rate, compared = bias.position.same_position.value, bias.position.compared
     if compared >= MIN_COMPARED and rate > max_same_position:
         raise BudgetError(
@@ -191,7 +207,9 @@ def two_orders(
     own: Callable[[Completion], bool] = lambda _: False,
     quality: Mapping[tuple[str, str], float] | None = None,
 ) -> dict[str, list[TwoOrders]]:
-    """By principle, the pairs of a pairwise questionnaire that were judged in both orders.
+    """By principle, the pairs that were judged in both orders, or pointwise on both replies.
+
+    Pointwise, a reply's lead over the other is the same in both orders: a_first = z(a) − z(b) = −b_first.
 
     Args:
         sheet: Which verdicts the pairs rest on.
@@ -232,6 +250,8 @@ def _scores(both: PairKeys, verdicts: Mapping[str, Verdict]) -> tuple[float, flo
     one, other = verdicts.get(both.a), verdicts.get(both.b)
     if one is None or other is None or one.logit is None or other.logit is None:
         return None
+    if one.protocol == "pointwise":
+        return one.logit - other.logit, other.logit - one.logit
     return one.logit, other.logit
 
 

@@ -210,7 +210,9 @@ def _fold(prompt: str) -> int:
 
 
 def _check_fits(calibrator: Calibrator, verdict: Verdict) -> None:
-    if (calibrator.judge, calibrator.target) != (verdict.judge, "verdict"):
+    """A temperature of pairs serves their verdicts, too: it divides, and so divides their lead."""
+    serves = calibrator.target == "verdict" or calibrator.calibration.method == "temperature"
+    if calibrator.judge != verdict.judge or not serves:
         raise InputError(
             f"the calibrator for {calibrator.principle} was fitted on a {calibrator.target} of judge "
             f"{calibrator.judge[:12]}, not on verdicts of judge {verdict.judge[:12]}; fit one for this judge"

@@ -23,7 +23,7 @@ from judges.commit_queue import CommitQueue
 from judges.questions import Judge, Question
 from judges.reasks import attempts
 from judges.statistics import LabellingStatistics
-from ratify.errors import BudgetError
+from ratify.errors import BudgetError, SpendingError
 from ratify.progress import Progress, Silent
 from ratify.sections import PriceSection
 from ratify.types import Failure, Verdict
@@ -46,8 +46,8 @@ class Budget(Protocol):
     """Limits that a labelling pass must keep to: money, tokens, requests."""
 
     def reserve(self, question: Question) -> None:
-        """Called before each request. Raises BudgetError when the request could break a limit; nothing more is asked
-        then, and what is in flight is dropped."""
+        """Called before each question. Raises SpendingError when it could break a limit; nothing more is asked then,
+        and what is in flight is waited for."""
 
     def settle(self, verdict: Verdict) -> None:
         """Called with each answer, failed ones too, once it is on disk: what was reserved for its key is now known."""
@@ -125,7 +125,8 @@ async def label_stream(
         price: What tokens cost, for the display.
 
     Raises:
-        BudgetError: more than `failure_budget` of the verdicts failed, or `budget` allows no further request.
+        BudgetError: more than `failure_budget` of the verdicts failed, or, as a SpendingError, `budget` allows no
+            further request.
         EndpointError: a fault that concerns every call.
         StoreError: an answer could not be stored.
     """
@@ -165,6 +166,7 @@ class _Run:
         self._statistics = LabellingStatistics()
         self._tally = Tally(self._statistics)
         self._in_flight = 0
+        self._refused: SpendingError | None = None
         self._started = time.monotonic()
         self._shown = -math.inf
 
@@ -175,13 +177,16 @@ class _Run:
                 await run_workers(self._judge.concurrency, lambda: self._worker(queue))
         finally:
             self._show()
+        if self._refused is not None:
+            raise self._refused
         if statistics.failed > self._failure_budget * statistics.needed:
             raise self._stopped(statistics.failed, statistics.needed, "verdicts")
         return self._tally
 
     async def _worker(self, queue: CommitQueue) -> None:
         while (question := await self._next()) is not None:
-            self._budget.reserve(question)
+            if not self._affordable(question):
+                return
             self._in_flight += 1
             async for verdict in attempts(self._judge, question):
                 await queue.put(verdict)
@@ -189,6 +194,16 @@ class _Run:
             self._budget.settle(verdict)
             self._open.remove(question.key)
             self._count(verdict)
+
+    def _affordable(self, question: Question) -> bool:
+        """A worker that may not ask leaves; the others' answers, which are paid for, are waited for and stored."""
+        try:
+            self._budget.reserve(question)
+        except SpendingError as refused:
+            self._refused = refused
+            self._open.remove(question.key)
+            return False
+        return True
 
     async def _next(self) -> Question | None:
         """The next question without a verdict; None when there are no more."""

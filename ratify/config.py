@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from ratify.errors import ConfigError
 from ratify.policy_gradient_section import PolicyGradientSection
+from ratify.safeguards import BudgetSection, GoldSection
 from ratify.sections import (
     EvaluationSection,
     JudgeSection,
@@ -48,6 +49,8 @@ class Config(Section):
     revision: RevisionSection = RevisionSection()
     supervised: SupervisedSection = SupervisedSection()
     labels: LabelSection = LabelSection()
+    gold: GoldSection = GoldSection()
+    budget: BudgetSection = BudgetSection()
     reward_model: RewardModelSection = RewardModelSection()
     preference: PreferenceSection = PreferenceSection()
     policy_gradient: PolicyGradientSection = PolicyGradientSection()
@@ -60,6 +63,21 @@ class Config(Section):
             raise ValueError(
                 f"policy.base_url is {self.policy.base_url!r}, so training needs the weights: "
                 "set policy.train_from to the model's folder"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _safeguards_fit_the_judge(self) -> Config:
+        if self.gold.calibrate == "isotonic" and self.judge.protocol == "pointwise":
+            raise ValueError(
+                "gold.calibrate is 'isotonic' and judge.protocol is 'pointwise': gold pairs do not say what a "
+                "verdict on one reply is worth; set gold.calibrate = 'temperature' or judge.protocol = 'pairwise'"
+            )
+        if self.budget.money is not None and self.judge.price is None:
+            raise ValueError("budget.money is set and nobody knows what a token costs: set judge.price")
+        if self.budget.limited and self.judge.batch:
+            raise ValueError(
+                "budget has a limit and judge.batch is on, but a batch file is paid as a whole: set one of them"
             )
         return self
 

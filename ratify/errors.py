@@ -8,6 +8,7 @@
     ├── EndpointError           an OpenAI-compatible server is down, refuses the key or answers rubbish
     ├── StoreError              run directory or verdict store: locked, corrupt, disk full
     ├── BudgetError             the failure budget or a limit stopped a stage
+    │   └── SpendingError       a limit on money, tokens or requests; never worth a retry before it is raised
     ├── TrainingError           a training task stopped: NaN loss, out of memory, wrong checkpoint
     └── BatchPending            a batch file is not answered yet; nothing is wrong
 
@@ -68,6 +69,12 @@ class BudgetError(RatifyError):
     """A stage stopped because too many calls failed or a limit was reached."""
 
     exit_code = 7
+
+
+class SpendingError(BudgetError):
+    """A limit on money, tokens or requests allows no further request. A scheduler must not retry it."""
+
+    exit_code = 9
 
 
 class TrainingError(RatifyError):

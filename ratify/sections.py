@@ -132,10 +132,15 @@ class PriceSection(Section):
 
 
 class JudgeSection(EndpointSection):
-    """Who applies the constitution: a model behind an endpoint, or the deterministic `rules` judge."""
+    """Who applies the constitution: a model behind an endpoint, the deterministic `rules` judge, or a recording."""
 
-    kind: Literal["model", "rules"] = "model"
-    """`model` asks a language model; `rules` applies each principle's `checks` and asks nobody."""
+    kind: Literal["model", "rules", "replay"] = "model"
+    """`model` asks a language model; `rules` applies each principle's `checks` and asks nobody; `replay` answers from
+    recorded verdicts and asks nobody."""
+    recordings: Path | None = None
+    """kind `replay`: the recorded verdicts, JSON lines as `ratify judge record` writes them."""
+    forbid_policy_family: bool = False
+    """Refuse a judge of the policy's model family, because a judge prefers what its own family writes."""
     model: str = ""
     protocol: Literal["pointwise", "pairwise"] = "pointwise"
     """`pointwise`: N·P calls and no position bias; `pairwise`: both orders of every pair."""
@@ -188,8 +193,8 @@ class JudgeSection(EndpointSection):
 
     @model_validator(mode="after")
     def _readout_belongs(self) -> JudgeSection:
-        if self.kind == "rules" and self.readout != "logprobs":
-            raise ValueError(f"readout is '{self.readout}' and kind 'rules' asks no model; remove one of them")
+        if self.kind != "model" and self.readout != "logprobs":
+            raise ValueError(f"readout is '{self.readout}' and kind '{self.kind}' asks no model; remove one of them")
         if self.readout == "score" and self.protocol != "pointwise":
             raise ValueError("readout is 'score', which rates one reply; set protocol = 'pointwise'")
         for name, owners in READOUT_KNOBS.items():
@@ -221,6 +226,14 @@ class JudgeSection(EndpointSection):
     def _needs_model(self) -> JudgeSection:
         if self.kind == "model" and not self.model:
             raise ValueError("judge.model is empty: name a model folder or a served model, or set judge.kind = 'rules'")
+        return self
+
+    @model_validator(mode="after")
+    def _recordings_are_replayed(self) -> JudgeSection:
+        if self.kind == "replay" and self.recordings is None:
+            raise ValueError("judge.kind is 'replay' and there is nothing to replay: set judge.recordings to a file")
+        if self.kind != "replay" and self.recordings is not None:
+            raise ValueError(f"judge.recordings belongs to judge.kind = 'replay', and the kind is {self.kind!r}")
         return self
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from constitutions.hashes import constitution_hash
 from evaluation.intervals import Estimate, Resampling, proportion
+from evaluation.judge_quality import JudgeQuality, read_judge_quality
 from evaluation.report import (
     ConstitutionText,
     Evidence,
@@ -21,6 +22,7 @@ from evaluation.report import (
 )
 from flows.context import RunContext
 from flows.stages import generate, train
+from flows.stages.canaries import QUALITY
 from flows.stages.judging import Judged, constitution_of, make_judge
 from flows.stages.label import LABELS
 from flows.stages.label import NAME as LABEL
@@ -60,6 +62,7 @@ def gather(context: RunContext, found: Found) -> Evidence:
         curves={stage: _curve(context.stage(stage).path) for stage in (train.REWARD_MODEL, train.POLICY)},
         stages=[_cost(manifest) for manifest in _manifests(context)],
         stage_metrics=_stage_metrics(context),
+        judges=_judges(context),
         how=Resampling(settings.confidence, settings.bootstrap_draws, context.config.run.seed),
     )
 
@@ -162,6 +165,13 @@ def _cost(manifest: Manifest) -> StageCost:
         prompt_tokens=metrics.get(f"{manifest.stage}/tokens/prompt"),
         completion_tokens=int(sum(filter(None, tokens))) or metrics.get(f"{manifest.stage}/tokens/completion"),
     )
+
+
+def _judges(context: RunContext) -> dict[str, JudgeQuality]:
+    """What labelling and this evaluation found out about the judge."""
+    folders = {"training": context.stage(LABEL).path, "heldout": context.stage("evaluate").path}
+    found = {name: read_judge_quality(folder / QUALITY) for name, folder in folders.items()}
+    return {name: quality for name, quality in found.items() if quality}
 
 
 def _stage_metrics(context: RunContext) -> dict[str, Estimate]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,46 @@ from constitutions.load import load_constitution
 from constitutions.schema import Constitution
 from flows.context import RunContext, endpoint_identity
 from flows.stages.batching import collect_by_batch
+from flows.stages.canaries import (
+    calibrated_verdicts,
+    examine_canaries,
+    findings_metrics,
+    mixed,
+    resampling,
+    write_canaries,
+    write_findings,
+)
 from flows.stages.judge_server import check_readout, log_abilities
 from flows.stages.servers import check_endpoint, judge_client
+from flows.stages.spending import judging_budget
 from judges.assignment import cover
-from judges.bias import bias_metrics, measure_bias, require_fair, two_orders
+from judges.bias import JudgeBias, bias_metrics, measure_bias, require_fair, two_orders
+from judges.gold import load_gold
 from judges.judge_processes import JudgeProcesses
 from judges.labelling import Collection, collect_verdicts
 from judges.labels import Labelled, label_pairs, labels_of
 from judges.model_judge import ModelJudge
 from judges.questions import Judge, Pair, Question, Questionnaire, write_questions
+from judges.readouts.selection import SUFFIXES
+from judges.rendering import PROMPT_FOLDER, JudgePrompt
+from judges.replay_judge import ReplayJudge, read_recording
 from judges.rules_judge import RulesJudge
 from judges.statistics import LabellingStatistics, order_statistics
+from judges.usage import CallShape
 from ratify.canonical import digest
 from ratify.client import ChatClient
-from ratify.types import Label, Prompt, Verdict
+from ratify.model_family import require_other_family
+from ratify.types import Label, Prompt, Protocol, Verdict
 from ratify.verdict_store import VerdictStore
 
 DECIDED = "label/checks/decided"
 """Metric key: views (a principle on a pair) that its checks decided, so that no judge was asked."""
+WATCHED = "label"
+"""The stage whose questions have canaries among them."""
+WRITTEN = ("reasoning", "json", "samples")
+"""Read-outs that write a text, which is asked for again when it is no verdict."""
+TOKENS_OF_ONE = 4
+"""More than any read-out of one token writes."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +82,49 @@ def make_judge(context: RunContext, client: ChatClient | None = None) -> Judge:
     section = context.config.judge
     if section.kind == "rules":
         return RulesJudge(section.protocol, section.cache_salt)
+    if section.recordings is not None:
+        return _replay_judge(section.recordings, section.protocol)
     return ModelJudge(section, client, model_hash=digest(endpoint_identity(section)))
 
 
+def judge_shape(context: RunContext) -> CallShape | None:
+    """How the configured judge asks its server, at most; None for a judge that asks nobody."""
+    section, judge = context.config.judge, make_judge(context)
+    if not isinstance(judge, ModelJudge):
+        return None
+    texts = section.readout in WRITTEN
+    template = JudgePrompt(section.protocol, section.prompts_dir, suffix=SUFFIXES[section.readout])
+    turn = (section.prompts_dir or PROMPT_FOLDER) / f"{section.protocol}_turn.txt"
+    return CallShape(
+        requests=judge.calls_per_question * (1 + section.max_reasks * texts),
+        text_tokens=section.text_tokens if texts else TOKENS_OF_ONE,
+        template_bytes=len(template.text.encode()) + (turn.stat().st_size if turn.exists() else 0),
+    )
+
+
+@lru_cache(maxsize=2)
+def _replayed(path: Path, _changed: int, protocol: Protocol) -> ReplayJudge:
+    """A recording is read once while its file stays as it is."""
+    return ReplayJudge(read_recording(path), protocol, name=path.stem)
+
+
+def _replay_judge(path: Path, protocol: Protocol) -> ReplayJudge:
+    return _replayed(path, path.stat().st_mtime_ns if path.exists() else 0, protocol)
+
+
 def check_judge(context: RunContext) -> None:
-    """Load the constitution, and look at the judge's model or server."""
+    """Load the constitution and look at the judge: its family, its recording, its model or server."""
+    config = context.config
     constitution_of(context)
-    if context.config.judge.kind == "model":
-        check_endpoint(context.config.judge, "judge")
-        check_readout(context.config.judge)
+    if config.gold.path is not None and config.gold.canaries:
+        load_gold(config.gold.path)
+    if config.judge.kind == "replay":
+        make_judge(context)
+    if config.judge.kind == "model":
+        if config.judge.forbid_policy_family:
+            require_other_family(config.judge.model, config.policy.trainable)
+        check_endpoint(config.judge, "judge")
+        check_readout(config.judge)
 
 
 def judge_pairs(
@@ -94,17 +150,21 @@ def judge_pairs(
     judge = make_judge(context)
     coverage = cover(prompts, pairs, constitution.active, judge, per_pair)
     questionnaire = write_questions(prompts, pairs, constitution.active, judge, coverage.open)
-    collection = asyncio.run(_collect(context, questionnaire, log_path))
-    found = label_pairs(
-        questionnaire, collection.verdicts, collection.failures, constitution, protocol, decided=coverage.decided
-    )
+    watch = write_canaries(context, constitution, judge) if stage == WATCHED else None
+    collection = asyncio.run(_collect(context, mixed(questionnaire.questions, watch), log_path))
+    seen = collection.verdicts
+    biases = _measured_bias(context, questionnaire, seen)
+    findings = examine_canaries(context, watch, collection, constitution, judge) if watch else None
+    worth = calibrated_verdicts(seen, findings, constitution)
+    found = label_pairs(questionnaire, worth, collection.failures, constitution, protocol, decided=coverage.decided)
     metrics = collection.statistics.metrics() | money_spent(context, collection.statistics)
+    metrics |= bias_metrics(biases) | findings_metrics(findings)
     metrics[DECIDED] = int(found.evidence.by_checks.sum())
     if protocol == "pairwise":
-        metrics |= order_statistics(questionnaire.keys, collection.verdicts).metrics()
-        metrics |= _measured_bias(context, questionnaire, collection)
+        metrics |= order_statistics(questionnaire.keys, seen).metrics()
+    write_findings(log_path.parent, judge, biases, findings)
     named = {key.replace("label/", f"{stage}/", 1): value for key, value in metrics.items()}
-    return Judged(found, list(collection.verdicts.values()), named)
+    return Judged(found, list(seen.values()), named)
 
 
 def money_spent(context: RunContext, statistics: LabellingStatistics) -> dict[str, float]:
@@ -115,24 +175,27 @@ def money_spent(context: RunContext, statistics: LabellingStatistics) -> dict[st
     return {f"label/money/{price.currency}": price.cost(statistics.prompt_tokens, statistics.completion_tokens)}
 
 
-def _measured_bias(context: RunContext, questionnaire: Questionnaire, collection: Collection) -> dict[str, float]:
+def _measured_bias(
+    context: RunContext, questionnaire: Questionnaire, verdicts: Mapping[str, Verdict]
+) -> list[JudgeBias]:
     """What position, length and format decided, by principle; a judge that goes by position is refused.
 
     Raises:
         BudgetError: more than `judge.max_same_position` of a principle's pairs prefer the same position in both orders.
     """
-    judge = make_judge(context).fingerprint
-    sheets = two_orders(questionnaire, collection.verdicts)
-    biases = [measure_bias(judge, principle, pairs) for principle, pairs in sheets.items()]
+    judge, protocol = make_judge(context).fingerprint, context.config.judge.protocol
+    sheets = two_orders(questionnaire, verdicts)
+    how = resampling(context)
+    biases = [measure_bias(judge, principle, pairs, how, protocol) for principle, pairs in sheets.items()]
     for bias in biases:
         require_fair(bias, context.config.judge.max_same_position)
-    return bias_metrics(biases)
+    return biases
 
 
-async def _collect(context: RunContext, questionnaire: Questionnaire, log_path: Path) -> Collection:
+async def _collect(context: RunContext, questions: Mapping[str, Question], log_path: Path) -> Collection:
     store = context.verdict_store()
     try:
-        return await collect(context, questionnaire.questions, store, log_path)
+        return await collect(context, questions, store, log_path)
     finally:
         store.close()
 
@@ -141,7 +204,7 @@ async def collect(
     context: RunContext, questions: Mapping[str, Question], store: VerdictStore, log_path: Path
 ) -> Collection:
     """The verdicts of some questions; a server is started only when `store` lacks one."""
-    if context.config.judge.kind == "rules" or not store.lacks(questions):
+    if context.config.judge.kind != "model" or not store.lacks(questions):
         return await _ask(context, questions, make_judge(context), store)
     if context.config.judge.batch:
         return await collect_by_batch(context, questions, store, lambda client: make_judge(context, client))
@@ -157,8 +220,8 @@ async def collect(
 
 async def _ask(context: RunContext, questions: Mapping[str, Question], judge: Judge, store: VerdictStore) -> Collection:
     section = context.config.judge
-    with context.show("judging") as progress:
+    with context.show("judging") as progress, judging_budget(context, judge_shape(context)) as budget:
         return await collect_verdicts(
             questions, judge, store,
-            failure_budget=section.failure_budget, progress=progress, price=section.price,
+            failure_budget=section.failure_budget, progress=progress, budget=budget, price=section.price,
         )  # fmt: skip

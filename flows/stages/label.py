@@ -17,6 +17,7 @@ from constitutions.hashes import constitution_hash
 from constitutions.schema import Constitution
 from flows.context import RunContext, files_identity
 from flows.stages import generate
+from flows.stages.canaries import gold_lineage, judge_summary
 from flows.stages.judging import DECIDED, check_judge, constitution_of, judge_pairs, make_judge
 from flows.stages.stage import Metrics, Stage
 from judges.label_table import verdict_keys, write_label_table, write_objectives
@@ -39,6 +40,7 @@ def _lineage(context: RunContext) -> dict[str, Any]:
         "judge": make_judge(context).fingerprint,
         "labels": context.config.labels.model_dump(mode="json"),
         "seed": context.config.run.seed,
+        **gold_lineage(context),
     }
 
 
@@ -118,6 +120,7 @@ def _summary(metrics: Metrics) -> str:
         f"({metrics['label/ties/count']:,} ties, {metrics['label/failed/count']:,} failed), "
         f"{metrics['label/calls/count']:,} judge calls, {metrics['label/verdicts/reused']:,} verdicts reused"
         + "".join(more)
+        + judge_summary(metrics)
     )
 
 

@@ -19,10 +19,12 @@ from constitutions.load import load_constitution, parse_constitution
 from constitutions.schema import Constitution, Principle
 from flows.context import CONFIG, RunContext
 from flows.stages import generate
+from flows.stages.canaries import CALIBRATOR
 from flows.stages.judging import collect, make_judge
 from judges.aggregate import Aggregated, Bools, Evidence, aggregate
 from judges.assignment import assigned, cover
 from judges.columns import Column, Keys, build_columns, column_identity, pairs_identity, read_column, write_column
+from judges.gold_calibration import apply_to_column, read_calibrators
 from judges.labels import Labelled, evidence_of
 from judges.pairs import draw_pairs
 from judges.questions import Question, write_questions
@@ -102,6 +104,9 @@ class Bench:
         self.pairs = draw_pairs(self.completions.values(), config.labels.pairs_per_prompt, config.run.seed).pairs
         self.judge = make_judge(context)
         self.identity = pairs_identity(self.prompts, self.pairs)
+        calibrator = context.stage("label").path / CALIBRATOR
+        self.calibrators = read_calibrators(calibrator) if calibrator.exists() else None
+        """The calibrators of the run's own labels."""
         self.failures: dict[str, Failure] = {}
         self._columns: dict[str, Column] = {}
 
@@ -133,9 +138,15 @@ class Bench:
 
     def evidence_in(self, columns: Sequence[Column], constitution: Constitution) -> Evidence:
         """The same, from given columns in the order of the active principles."""
-        evidence = evidence_of(columns, constitution)
+        worth = [self._worth(each, column) for each, column in zip(constitution.active, columns, strict=True)]
+        evidence = evidence_of(worth, constitution)
         drawn = assigned(self.pairs, constitution.active, evidence.asked, self.per_pair)
         return evidence._replace(asked=drawn)
+
+    def _worth(self, principle: Principle, column: Column) -> Column:
+        """A column with calibrated log-odds; what checks decided stays as it is."""
+        z = apply_to_column(column.z, principle, self.calibrators)
+        return column._replace(z=np.where(column.decided[:, None] == 0, z, column.z))
 
     def aggregate(self, constitution: Constitution, evidence: Evidence) -> Aggregated:
         """The labels as far as verdicts are known."""

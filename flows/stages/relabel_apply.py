@@ -124,6 +124,7 @@ def _lineage(bench: Bench, old: Held, new: Held, gold: Path | None, noise: int) 
         "constitution": constitution_hash(new.constitution),
         "judge": bench.judge.fingerprint,
         "principles_per_pair": bench.per_pair,
+        **({"calibrator": bench.calibrators.hash} if bench.calibrators else {}),
         "gold": gold.read_text(encoding="utf-8") if gold and gold.is_file() else None,
         "noise": noise,
     }

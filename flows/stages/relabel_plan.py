@@ -7,7 +7,7 @@ interval is about these pairs; its verdicts are stored, and `apply` does not ask
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +15,13 @@ from numpy.typing import NDArray
 from constitutions.diff import diff_constitutions
 from constitutions.schema import Constitution
 from flows.stages.judging import check_judge
+from flows.stages.rates import Rate, observed_rates
 from flows.stages.relabel import Bench, Held, counts, flatten, strata_of
 from flows.stages.relabel_report import flip_rate
 from judges import flips
 from judges.aggregate import FAILED
 from judges.statistics import LabellingStatistics
-from ratify.run_store import Manifest
 from ratify.sections import PriceSection
-
-
-class Rate(NamedTuple):
-    """What a judge call needed in this run."""
-
-    calls_per_s: float
-    prompt_tokens: float
-    completion_tokens: float
-    source: str
 
 
 def difference(old: Constitution, new: Constitution) -> dict[str, Any]:
@@ -88,32 +79,13 @@ def _decided(bench: Bench, constitution: Constitution) -> dict[str, int]:
 
 def observed_rate(bench: Bench, asked: LabellingStatistics) -> Rate | None:
     """Speed and tokens per call from the newest stage that asked the judge, else from the sample just asked."""
-    run = bench.context.run
-    found: list[tuple[str, Rate]] = []
-    for number in run.rounds():
-        stages = [(run.stage(name, number), name) for name in ("label", "evaluate")]
-        folder = run.stage("relabel", number).path
-        stages += [(run.stage(f"relabel/{path.name}", number), "label") for path in sorted(folder.glob("*"))]
-        for stage, prefix in stages:
-            manifest = stage.manifest()
-            rate = _rate_of(manifest, prefix) if manifest else None
-            if manifest and rate:
-                found.append((manifest.finished, rate))
+    found = observed_rates(bench.context.run)
     if found:
-        return max(found)[1]
+        return found[-1]
     if asked.calls and asked.calls_per_s:
         tokens = asked.prompt_tokens / asked.calls, asked.completion_tokens / asked.calls
         return Rate(asked.calls_per_s, *tokens, "the sample")
     return None
-
-
-def _rate_of(manifest: Manifest, prefix: str) -> Rate | None:
-    figures = manifest.metrics
-    calls, speed = figures.get(f"{prefix}/calls/count", 0), figures.get(f"{prefix}/calls/per_s", 0)
-    if not calls or not speed:
-        return None
-    prompt, completion = (figures.get(f"{prefix}/tokens/{kind}", 0) / calls for kind in ("prompt", "completion"))
-    return Rate(speed, prompt, completion, f"stage {manifest.stage}, finished {manifest.finished}")
 
 
 def _cost(calls: int, rate: Rate | None, price: PriceSection | None) -> dict[str, Any]:

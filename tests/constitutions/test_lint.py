@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from constitutions.lint import CODES, Finding, lint
-from constitutions.lint_structure import Surroundings, family_of
+from constitutions.lint_structure import Surroundings
 from constitutions.lint_wording import TEXT_RULES
 from constitutions.load import parse_constitution
 from constitutions.source import Source
@@ -104,8 +104,9 @@ def test_judge_and_policy_of_one_family_are_found(tmp_path: Path) -> None:
     around = Surroundings(judge_model="Qwen/Qwen3-8B", policy_model="models/qwen2.5-0.5b")
     assert findings(SOUND, around) == [(1, "judge-family")]
     assert findings(SOUND, around._replace(judge_model="meta-llama/Llama-3.1-8B")) == []
-    (tmp_path / "config.json").write_text('{"model_type": "gemma2"}')
-    assert family_of(str(tmp_path)) == "gemma2" and family_of("") == "" and family_of("my-own-model") == ""
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
+    assert findings(SOUND, around._replace(judge_model=str(tmp_path))) == [(1, "judge-family")]
+    assert findings(SOUND, Surroundings(judge_model="my-judge", policy_model="my-policy")) == []
 
 
 @pytest.mark.parametrize(

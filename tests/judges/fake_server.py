@@ -66,6 +66,11 @@ class FakeServer:
     def requests(self) -> int:
         return len(self.texts)
 
+    @property
+    def judged(self) -> int:
+        """Requests that show a reply to be judged; the look at what a server can do shows none."""
+        return sum("Reply" in text for text in self.texts)
+
     def __enter__(self) -> FakeServer:
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()

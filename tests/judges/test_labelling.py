@@ -19,7 +19,7 @@ from judges.question_stream import stream_questions
 from judges.questions import Question, Questionnaire
 from judges.statistics import order_statistics
 from ratify.client import ChatClient
-from ratify.errors import BudgetError, EndpointError, StoreError
+from ratify.errors import BudgetError, EndpointError, SpendingError, StoreError
 from ratify.lineage import ROOT
 from ratify.sections import JudgeSection, PriceSection
 from ratify.types import Failure, Verdict
@@ -213,7 +213,7 @@ class AtMost:
 
     def reserve(self, _question: Question) -> None:
         if not self.left:
-            raise BudgetError("no request is left")
+            raise SpendingError("no request is left")
         self.left -= 1
 
     def settle(self, verdict: Verdict) -> None:
@@ -224,7 +224,7 @@ def test_a_budget_is_asked_before_each_request_and_told_of_each_stored_answer(
     server: FakeServer, store: VerdictStore
 ) -> None:
     budget = AtMost(25)
-    with pytest.raises(BudgetError, match="no request is left"):
+    with pytest.raises(SpendingError, match="no request is left"):
         run(server, store, budget=budget)
     assert server.requests <= 25 and set(budget.settled) <= set(store.get(budget.settled))
     run(server, store, budget=AtMost(60 - store.count()))

@@ -72,7 +72,7 @@ def test_an_edited_principle_is_not_answered_with_the_old_verdict(tmp_path: Path
     replay = ReplayJudge(recorded, "pointwise")
     found = collect(asked(replay, edited, prompts, pairs), replay, tmp_path / "b")
     assert not found.verdicts and set(found.failures.values()) == {Failure.TRANSPORT_ERROR}
-    assert VerdictStore.in_folder(tmp_path / "b").failures()[0][2] == NOT_RECORDED
+    assert VerdictStore.in_folder(tmp_path / "b").failures()[0][2].startswith(NOT_RECORDED)
 
 
 def test_recorded_failures_stay_failures_with_their_raw_text(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""The judge's quality as rows to show, and the page that a labelling leaves about its judge.
+
+The page is the report's part about the judge alone, so that it can be read before anything is trained.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from evaluation.charts import reliability_svg
+from evaluation.intervals import Estimate
+from evaluation.judge_quality import BiasRow, CalibrationRow, JudgeQuality
+from evaluation.views import Cell
+from ratify.files import write_text
+
+TEMPLATES = Path(__file__).parent / "templates"
+LN_2 = math.log(2)
+"""A length slope is per unit of log length; times this it is what twice the words are worth."""
+ABSENT = Cell("–")
+
+
+class BiasCells(NamedTuple):
+    """One principle's biases as text."""
+
+    principle: str
+    pairs: int
+    cells: tuple[Cell, ...]
+
+
+class CalibrationCells(NamedTuple):
+    """One calibrator as text."""
+
+    name: str
+    what: str
+    gold: int
+    figures: tuple[str, ...]
+    """NLL, Brier score and ECE, before → after."""
+
+
+class JudgeView(NamedTuple):
+    """Everything about one judged set."""
+
+    heading: str
+    agreement: list[tuple[str, Cell, int]]
+    canaries: str
+    columns: tuple[str, ...]
+    biases: list[BiasCells]
+    calibration: list[CalibrationCells]
+    diagram: Markup | None
+    calibrator: str
+
+
+POSITION = ("Same position wins", "Favour for the first")
+SLOPES = ("Twice as long", "Markdown", "Own family")
+
+
+def judge_view(heading: str, quality: JudgeQuality) -> JudgeView:
+    """Rows and plots of one judge."""
+    pairwise = quality.protocol == "pairwise"
+    rows = {"overall": quality.agreement, "as a share of what people reach": quality.of_ceiling, **quality.by_principle}
+    lost = f"; {quality.canaries_failed} of them have no label" if quality.canaries_failed else ""
+    diagrams = [(row.name, row.before.points, row.after.points) for row in quality.calibration]
+    return JudgeView(
+        heading=heading,
+        agreement=[(name, _share(share), share.n) for name, share in rows.items() if share is not None],
+        canaries=f"{quality.canaries:,} gold pairs were judged among the others{lost}.",
+        columns=(POSITION if pairwise else ()) + SLOPES,
+        biases=[_biases(row, pairwise) for row in quality.biases],
+        calibration=[_calibration(row) for row in quality.calibration],
+        diagram=reliability_svg(diagrams) if diagrams else None,
+        calibrator=quality.calibrator,
+    )
+
+
+def write_judge_page(path: Path, title: str, quality: JudgeQuality) -> None:
+    """Write one HTML file that opens offline, whole or not at all."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    view = judge_view("Training pairs", quality)
+    page = environment.get_template("judge.html.j2").render(title=title, judges=[view], quality=quality)
+    write_text(path, page)
+
+
+def _biases(row: BiasRow, pairwise: bool) -> BiasCells:
+    position = (_share(row.same_position) if row.same_position else ABSENT, _slope(row.order_gap)) if pairwise else ()
+    slopes = (_slope(row.length, LN_2), _slope(row.format), _slope(row.family))
+    return BiasCells(row.principle, row.pairs, (*position, *slopes))
+
+
+def _calibration(row: CalibrationRow) -> CalibrationCells:
+    what = f"log-odds divided by {row.temperature:.2f}" if row.temperature is not None else row.method
+    before, after = row.before, row.after
+    figures = ((before.nll, after.nll), (before.brier, after.brier), (before.ece, after.ece))
+    return CalibrationCells(row.name, what, row.gold, tuple(f"{one:.3f} → {other:.3f}" for one, other in figures))
+
+
+def _share(found: Estimate) -> Cell:
+    ends = "" if found.low is None or found.high is None else f"{found.low:.1%} to {found.high:.1%}"
+    return Cell(f"{found.value:.1%}", ends)
+
+
+def _slope(found: Estimate | None, scale: float = 1.0) -> Cell:
+    if found is None:
+        return ABSENT
+    if found.low is None or found.high is None:
+        return Cell(f"{found.value * scale:+.2f}")
+    sure = found.low > 0 or found.high < 0
+    return Cell(f"{found.value * scale:+.2f}", f"{found.low * scale:+.2f} to {found.high * scale:+.2f}", "bad" * sure)
