@@ -87,7 +87,7 @@ class MadeUp(Bench):
         self.completions = {}
         self.judge = ModelJudge(JudgeSection(model="bench", protocol="pairwise"), model_hash="bench")
         self.identity = pairs_identity(prompts, pairs)
-        self.failures, self._columns = {}, {}
+        self.failures, self._columns, self.calibrators = {}, {}, None
 
     def fill(self, constitution: Constitution, seed: int = 0) -> None:
         """Keep a complete column of every principle; a pair's quality difference is shared by all principles."""

@@ -71,7 +71,16 @@ def alone(server: FakeServer, folder: Path, pairs: int, settings: JudgeSection) 
 
 
 def children_of(pid: int) -> list[int]:
-    return [int(name) for name in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
+    """The asking processes that `pid` has started; a test session has other children too."""
+    names = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    return [int(name) for name in names if "judges.answering" in _command_line(name)]
+
+
+def _command_line(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
+    except OSError:  # it ended in between
+        return ""
 
 
 def alive(pid: int) -> bool:
