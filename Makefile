@@ -12,7 +12,7 @@ STAMP := $(VENV)/installed
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
 
-demo: $(STAMP)  ## Install what is missing, then run the whole pipeline on the demo models (about 5 minutes)
+demo: $(STAMP)  ## Install what is missing, then run the whole pipeline on the demo models (two to five minutes)
 	$(BIN)/ratify demo
 
 test: $(STAMP)  ## Install what is missing, then run every test

@@ -63,7 +63,7 @@ def run(
 
 @app.command(rich_help_panel="The whole job")
 def demo(overrides: Overrides = None, no_prefect: NoPrefect = False) -> None:
-    """Run the whole job on the models that ship in data/demo (about five minutes on two cores)."""
+    """Run the whole job on the models that ship in data/demo (two to five minutes on two cores)."""
     os.chdir(ROOT)
     console.introduce_demo()
     _run(DEMO_CONFIG.relative_to(ROOT), overrides, "run_round", no_prefect=no_prefect)

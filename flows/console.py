@@ -31,7 +31,7 @@ def introduce_demo() -> None:
     """Say what the demo is about to do."""
     _out.print(
         "[bold]Ratify demo[/]: a small assistant learns from an AI judge that applies constitutions/demo.yaml.\n"
-        "Real models (data/demo), the real vLLM server, real training; about five minutes on two cores.\n"
+        "Real models (data/demo), the real vLLM server, real training; two to five minutes on two cores.\n"
     )
 
 
