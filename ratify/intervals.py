@@ -151,10 +151,11 @@ def bca(sums: Floats, statistic: Statistic, how: Resampling) -> Interval:
         value = float(statistic(sums.sum(axis=0)))
         draws = statistic(resampled_sums(sums, how))
         left_out = statistic(sums.sum(axis=0) - sums)
-    draws = draws[np.isfinite(draws)]
-    if len(draws) < how.draws / 2:
+    draws, left_out = draws[np.isfinite(draws)], left_out[np.isfinite(left_out)]
+    # Where the statistic exists only with one certain cluster in it, nothing is known of how clusters differ.
+    if len(draws) < how.draws / 2 or not len(left_out):
         return NO_INTERVAL
-    shift, acceleration = _bias(draws, value), _acceleration(left_out[np.isfinite(left_out)])
+    shift, acceleration = _bias(draws, value), _acceleration(left_out)
     size = len(sums)
     reach = math.sqrt(size / (size - 1)) * float(stdtrit(size - 1, (1 + how.confidence) / 2))
     z = shift + np.array([-reach, reach])

@@ -129,6 +129,12 @@ def test_one_cluster_has_no_interval() -> None:
     assert (found.value, found.low, found.high) == (0.5, None, None)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_figure_that_hangs_on_every_single_cluster_has_no_interval() -> None:
+    found = difference([0.5], ["p"], [0.2], ["q"])
+    assert (found.value, found.low, found.high) == (pytest.approx(0.3), None, None)
+
+
 def test_quantile_equals_a_slow_loop() -> None:
     generator = np.random.default_rng(8)
     values = generator.integers(0, 40, 60).astype(float)
