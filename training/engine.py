@@ -165,7 +165,7 @@ class Engine:
             batching.by_length(elements, self.layout), self.accelerator.process_index, self.accelerator.num_processes
         )
         done = 0
-        for indices in batching.micro_batches(elements, order, self.section.tokens_per_micro_batch, self.layout):
+        for indices in self._micro_batches(elements, order):
             batch = token_batch([elements[index] for index in indices], self.layout).to(self.device)
             with torch.no_grad(), self.accelerator.autocast():
                 output = scorer(batch)
@@ -263,7 +263,7 @@ class Engine:
         order = batching.share(batching.by_length(elements, self.layout), self.accelerator.process_index, processes)
         # Every process has to take part in the synchronisation, so an idle one computes an element with weight nought.
         idle = not order
-        cuts = batching.micro_batches(elements, order or [0], self.section.tokens_per_micro_batch, self.layout)
+        cuts = self._micro_batches(elements, order or [0])
         totals: list[Terms] = []
         for number, indices in enumerate(cuts):
             last = number == len(cuts) - 1
@@ -275,6 +275,10 @@ class Engine:
             if not idle:
                 totals.append(Terms(terms.loss_sum.detach(), terms.metrics))
         return totals
+
+    def _micro_batches(self, elements: Sequence[Element], order: Sequence[int]) -> list[list[int]]:
+        budget, cut = self.section.tokens_per_micro_batch, batching.cut_for(self.device.type)
+        return batching.micro_batches(elements, order, budget, self.layout, cut)
 
     def _terms(self, module: nn.Module, elements: Sequence[Element], objective: Objective) -> Terms:
         batch = token_batch(elements, self.layout).to(self.device)
