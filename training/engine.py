@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,12 +26,17 @@ from torch import Tensor, nn
 
 from ratify.errors import TrainingError
 from ratify.sections import OptimiserSection
-from training import batching
+from training import batching, estimate
 from training.checkpoint import Cursor, load_checkpoint, remove_checkpoints, save_checkpoint
+from training.cost import COST_PHASE, FLOAT32_BYTES, Plan, achieved, peak_bytes, peak_flops, sentence, training_flops
 from training.data import Element
+from training.logprobs import CHUNK_LOGITS
 from training.metrics import PHASE, MetricsLog
 from training.schedule import learning_rate_factor
+from training.scorers import PolicyScorer
 from training.tree import Layout, TokenBatch, footprint, token_batch
+
+logger = logging.getLogger(__name__)
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -81,6 +87,12 @@ class Fit(NamedTuple):
     """Wall time of the steps since the start or resume."""
     stopped: str | None
     """Why it ended early, or None."""
+    flops: float = 0.0
+    """Of these steps, by `cost.training_flops`; 0 where they are not counted."""
+    peak_flops: float | None = None
+    """FLOP/s that all devices together could reach; None where it is not known."""
+    plan: Plan | None = None
+    """What the run was expected to cost when it was started or resumed."""
 
     def metrics(self) -> dict[str, float]:
         """The figures for a result file."""
@@ -90,6 +102,8 @@ class Fit(NamedTuple):
             "train/tokens": self.tokens,
             "train/seconds": round(self.seconds, 3),
             "train/tokens_per_s": round(self.tokens / self.seconds, 1) if self.tokens else 0.0,
+            **achieved(self.flops, self.seconds, self.peak_flops),
+            **(self.plan.metrics() if self.plan else {}),
         }
 
 
@@ -141,12 +155,14 @@ class Engine:
             objective.restore(cursor.objective)
         self.log.keep_until(cursor.step)
         self.log.write(PHASE, cursor.step, steps) if cursor.step == 0 else None
-        started, tokens, stopped, done = time.perf_counter(), 0, cursor.stopped, cursor.step
+        plan = self._plan(scorer, elements, cursor.step) if cursor.step < steps and not cursor.stopped else None
+        started, tokens, flops, stopped, done = time.perf_counter(), 0, 0.0, cursor.stopped, cursor.step
         while done < steps and stopped is None:
             batch = batching.step_elements(elements, done, section.batch_prompts, self.seed)
             rate = section.learning_rate * learning_rate_factor(done, steps, section.warmup_fraction, section.schedule)
             stopped, means = self.update(module, optimiser, batch, objective, rate)
             tokens += int(means["tokens"])
+            flops += self._flops(scorer, batch)
             done += stopped is None
             seconds = time.perf_counter() - started
             self.log.write(PHASE, done, steps, {**means, "learning_rate": rate, "seconds": round(seconds, 3)})
@@ -154,7 +170,52 @@ class Engine:
             if due or done == steps or stopped:
                 self.save(Cursor(done, objective.state(), stopped), scorer, optimiser)
         self.accelerator.wait_for_everyone()
-        return Fit(done, steps, tokens, time.perf_counter() - started, stopped)
+        seconds = time.perf_counter() - started
+        return Fit(done, steps, tokens, seconds, stopped, flops, self._peak_flops(), plan)
+
+    def _flops(self, scorer: nn.Module, elements: Sequence[Element]) -> float:
+        """FLOPs of learning from elements once."""
+        work = estimate.work_of(elements, self.layout, by_token=isinstance(scorer, PolicyScorer))
+        return training_flops(estimate.shape_of(scorer), work)
+
+    def _plan(self, scorer: nn.Module, elements: Sequence[Element], done: int) -> Plan:
+        """What the steps behind `done` will cost, into the log; measures the speed on one micro-batch."""
+        section, shape, layout = self.section, estimate.shape_of(scorer), self.layout
+        steps = batching.steps_per_epoch(len(elements), section.batch_prompts)
+        held = batching.step_elements(elements, 0, section.batch_prompts, self.seed)
+        cuts = self._micro_batches(held, batching.by_length(held, layout))
+        probe = [held[index] for index in cuts[len(cuts) // 2]]
+        batch = token_batch(probe, layout).to(self.device)
+
+        def compute() -> Any:
+            with self.accelerator.autocast():
+                return scorer(batch)
+
+        speed = self._flops(scorer, probe) / estimate.pass_seconds(scorer, compute, self.device)
+        padded, largest = estimate.epoch_work(elements, section, self.seed, layout, self.device.type)
+        plan = Plan(
+            parameters=shape.parameters,
+            tokens_per_epoch=sum(element_tokens(element, layout) for element in elements),
+            padded_tokens_per_epoch=padded,
+            flops=self._flops(scorer, elements) * (section.epochs - done / steps),
+            peak_bytes=peak_bytes(
+                shape,
+                largest,
+                value_bytes=2 if section.dtype == "bfloat16" else FLOAT32_BYTES,
+                chunk_logits=CHUNK_LOGITS,
+            ),
+            flops_per_s=speed * self.accelerator.num_processes,
+        )
+        self.log.write(COST_PHASE, done, steps * section.epochs, plan.metrics())
+        if self.is_main:
+            logger.info("%s", sentence(plan.metrics()))
+        return plan
+
+    def _peak_flops(self) -> float | None:
+        if self.device.type != "cuda":
+            return None
+        peak = peak_flops(torch.cuda.get_device_name(self.device), self.section.dtype)
+        return peak * self.accelerator.num_processes if peak else None
 
     def map(self, scorer: nn.Module, elements: Sequence[Element], phase: str = "") -> Iterator[MappedBatch]:
         """This process's micro-batches of all elements with what the scorer says of each, without gradient.
