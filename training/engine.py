@@ -5,7 +5,7 @@ denominator, the weight of the whole step, known to every process beforehand; so
 padding nor the number of processes moves the gradient (a mean of micro-batch means would). What is optimised is an
 `Objective`: it lays elements out, gives a summed loss and metrics, and may carry state that checkpoints keep.
 
-Left out: gradient checkpointing, adapters, FSDP and DeepSpeed checkpoints, choosing the best checkpoint.
+Left out: adapters, FSDP and DeepSpeed checkpoints.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from ratify.errors import TrainingError
 from ratify.sections import OptimiserSection
 from training import batching, estimate
+from training.best import Best, Validation, keep_if_better, restore_best
 from training.checkpoint import Cursor, load_checkpoint, remove_checkpoints, save_checkpoint
 from training.cost import COST_PHASE, FLOAT32_BYTES, Plan, achieved, peak_bytes, peak_flops, sentence, training_flops
 from training.data import Element
@@ -93,6 +94,8 @@ class Fit(NamedTuple):
     """FLOP/s that all devices together could reach; None where it is not known."""
     plan: Plan | None = None
     """What the run was expected to cost when it was started or resumed."""
+    best: Best | None = None
+    """The step whose weights were kept, where held-out prompts chose it."""
 
     def metrics(self) -> dict[str, float]:
         """The figures for a result file."""
@@ -104,6 +107,7 @@ class Fit(NamedTuple):
             "train/tokens_per_s": round(self.tokens / self.seconds, 1) if self.tokens else 0.0,
             **achieved(self.flops, self.seconds, self.peak_flops),
             **(self.plan.metrics() if self.plan else {}),
+            **({"validation/best_step": self.best.step} if self.best else {}),
         }
 
 
@@ -140,8 +144,12 @@ class Engine:
         """
         return scorer.to(self.device)
 
-    def fit(self, scorer: nn.Module, elements: Sequence[Element], objective: Objective) -> Fit:
+    def fit(
+        self, scorer: nn.Module, elements: Sequence[Element], objective: Objective, validation: Validation | None = None
+    ) -> Fit:
         """Train `scorer` in place for the section's epochs, from the newest checkpoint if there is one.
+
+        With a `validation` the scorer ends with the weights that it found best, else with the last ones.
 
         Raises:
             TrainingError: a loss or gradient is no number (the last checkpoint stays), or the checkpoint is foreign.
@@ -165,13 +173,25 @@ class Engine:
             flops += self._flops(scorer, batch)
             done += stopped is None
             seconds = time.perf_counter() - started
+            if validation and validation.due(done, last=done == steps or bool(stopped)):
+                means |= self._validate(validation, done, scorer)
+                started = time.perf_counter() - seconds  # the figures of speed are those of steps
             self.log.write(PHASE, done, steps, {**means, "learning_rate": rate, "seconds": round(seconds, 3)})
             due = section.save_every_steps and done % section.save_every_steps == 0
             if due or done == steps or stopped:
                 self.save(Cursor(done, objective.state(), stopped), scorer, optimiser)
         self.accelerator.wait_for_everyone()
         seconds = time.perf_counter() - started
-        return Fit(done, steps, tokens, seconds, stopped, flops, self._peak_flops(), plan)
+        best = restore_best(self.checkpoints, scorer, self.fingerprint) if validation else None
+        return Fit(done, steps, tokens, seconds, stopped, flops, self._peak_flops(), plan, best)
+
+    def _validate(self, validation: Validation, step: int, scorer: nn.Module) -> dict[str, float]:
+        """Measure held-out prompts and keep the weights if they are the best so far."""
+        value = validation.measure()
+        if self.is_main:
+            keep_if_better(self.checkpoints, validation, Best(step, value), scorer, self.fingerprint)
+        self.accelerator.wait_for_everyone()
+        return {f"validation_{validation.name}": value}
 
     def _flops(self, scorer: nn.Module, elements: Sequence[Element]) -> float:
         """FLOPs of learning from elements once."""
