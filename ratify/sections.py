@@ -305,6 +305,9 @@ class OptimiserSection(Section):
     """Longest prompt plus completion in tokens; longer pairs are dropped and counted."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Computation format; weights and optimiser state stay float32."""
+    gradient_checkpointing: bool = Field(default=False, exclude_if=_is_off)
+    """Memory knob: keep only each layer's input for the backward pass and compute the rest again, about a third more
+    time; it never changes the gradient."""
     save_every_steps: int = Field(default=50, ge=0)
     """Steps between resumable checkpoints (0 = only at the end)."""
     layout: Literal["tree", "padded"] = "tree"

@@ -33,6 +33,7 @@ from training.cost import COST_PHASE, FLOAT32_BYTES, Plan, achieved, peak_bytes,
 from training.data import Element
 from training.logprobs import CHUNK_LOGITS
 from training.metrics import PHASE, MetricsLog
+from training.models import allow_recomputation
 from training.schedule import learning_rate_factor
 from training.scorers import PolicyScorer
 from training.tree import Layout, TokenBatch, footprint, token_batch
@@ -144,6 +145,20 @@ class Engine:
         """
         return scorer.to(self.device)
 
+    def allow_recomputation(self, scorer: nn.Module) -> None:
+        """Make a scorer that is going to be trained ready for gradient checkpointing, if the section asks for it."""
+        if self.section.gradient_checkpointing:
+            allow_recomputation(scorer)
+
+    @contextlib.contextmanager
+    def _learning(self, module: nn.Module) -> Iterator[None]:
+        """Training mode, which is when models recompute; dropout is off all the same. Sampling never sees it."""
+        module.train(self.section.gradient_checkpointing)
+        try:
+            yield
+        finally:
+            module.eval()
+
     def fit(
         self, scorer: nn.Module, elements: Sequence[Element], objective: Objective, validation: Validation | None = None
     ) -> Fit:
@@ -157,6 +172,7 @@ class Engine:
         """
         section = self.section
         steps = section.epochs * batching.steps_per_epoch(len(elements), section.batch_prompts)
+        self.allow_recomputation(scorer)
         module, optimiser = self.accelerator.prepare(scorer, make_optimiser(scorer, section))
         cursor = load_checkpoint(self.checkpoints, scorer, optimiser, self.fingerprint) or Cursor(0, {}, None)
         if cursor.objective:
@@ -208,7 +224,7 @@ class Engine:
         batch = token_batch(probe, layout).to(self.device)
 
         def compute() -> Any:
-            with self.accelerator.autocast():
+            with self.accelerator.autocast(), self._learning(scorer):
                 return scorer(batch)
 
         speed = self._flops(scorer, probe) / estimate.pass_seconds(scorer, compute, self.device)
@@ -223,6 +239,7 @@ class Engine:
                 largest,
                 value_bytes=2 if section.dtype == "bfloat16" else FLOAT32_BYTES,
                 chunk_logits=CHUNK_LOGITS,
+                recomputed=section.gradient_checkpointing,
             ),
             flops_per_s=speed * self.accelerator.num_processes,
         )
@@ -348,7 +365,8 @@ class Engine:
         totals: list[Terms] = []
         for number, indices in enumerate(cuts):
             last = number == len(cuts) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(module):
+            synchronised = contextlib.nullcontext() if last else self.accelerator.no_sync(module)
+            with synchronised, self._learning(module):
                 terms = self._terms(module, [elements[index] for index in indices], objective)
                 # Distributed training averages over processes; the factor makes a sum of it.
                 scale = 0.0 if idle else processes / denominator

@@ -104,6 +104,7 @@ def accumulated_gradients(model: Any, out: Path, **settings: Any) -> dict[str, t
     objective = PreferenceObjective(section, elements, [torch.full((len(e.completions),), -20.0) for e in elements])
     engine = Engine(section, seed=0, out=out)
     engine.layout = section.layout
+    engine.allow_recomputation(model)
     module = engine.accelerator.prepare(PolicyScorer(model))
     engine._accumulate(module, elements, objective, sum(map(objective.weight, elements)))
     return {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -129,6 +130,42 @@ def test_gradient_does_not_depend_on_the_devices_cut(
     monkeypatch.setattr(batching, "CPU_CUT", batching.Cut(max_waste=0.0, min_tokens=1))
     for name, gradient in accumulated_gradients(tiny_model(), tmp_path).items():
         assert (gradient - whole[name]).norm() <= 1e-5 * whole[name].norm(), name
+
+
+def kept_bytes(model: Any, out: Path, **settings: Any) -> tuple[dict[str, torch.Tensor], int]:
+    """The accumulated gradient, and the bytes that autograd keeps for it in one micro-batch, weights apart."""
+    kept = {}
+    own = {parameter.data_ptr() for parameter in model.parameters()}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in own:
+            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        return accumulated_gradients(model, out, **settings), sum(kept.values())
+
+
+@pytest.mark.parametrize("layout", ["tree", "padded"])
+def test_gradient_checkpointing_keeps_less_and_changes_no_bit(
+    layout: str, tiny_model: MakeModel, tmp_path: Path
+) -> None:
+    sizes = {"num_hidden_layers": 6}
+    whole, full = kept_bytes(tiny_model(**sizes), tmp_path, layout=layout)
+    model = tiny_model(**sizes)
+    again, less = kept_bytes(model, tmp_path, layout=layout, gradient_checkpointing=True)
+    assert less < 0.5 * full
+    assert all(torch.equal(again[name], gradient) for name, gradient in whole.items())
+    assert not model.training  # sampling with a key-value cache works in evaluation mode only
+
+
+def test_gradient_checkpointing_trains_alike(tiny_model: MakeModel, tmp_path: Path) -> None:
+    plain, saving = tiny_model(), tiny_model()
+    fit(plain, tmp_path / "plain")
+    fit(saving, tmp_path / "saving", gradient_checkpointing=True)
+    assert [s["loss"] for s in read_steps(tmp_path / "plain")] == [s["loss"] for s in read_steps(tmp_path / "saving")]
+    for name, tensor in weights(plain).items():
+        assert torch.equal(weights(saving)[name], tensor), name
 
 
 def _worker(rank: int, port: int, model: nn.Module, folder: Path) -> None:
