@@ -107,3 +107,12 @@ def test_training_announces_its_cost_and_reports_its_speed(tiny_model: Callable[
     assert cost["cost/flops"] == pytest.approx(2 * training_flops(shape_of(scorer), work))
     assert fit.metrics()["train/gflops_per_s"] == pytest.approx(cost["cost/flops"] / fit.seconds / 1e9, rel=1e-2)
     assert lines.index(cost) < next(index for index, line in enumerate(lines) if "loss" in line)
+
+
+def test_resumed_training_plans_what_is_left(tiny_model: Callable[..., Any], tmp_path: Path) -> None:
+    """Two of three steps are done in an epoch of equal elements: a third of the FLOPs is left."""
+    elements = [Element(f"p{k}", (5, 6, 7), ((8, 9),)) for k in range(6)]
+    engine = Engine(SupervisedSection(batch_prompts=2), seed=0, out=tmp_path)
+    scorer = PolicyScorer(tiny_model())
+    whole, rest = (engine._plan(scorer, elements, done) for done in (0, 2))
+    assert rest.flops == pytest.approx(whole.flops / 3) and rest.tokens_per_epoch == whole.tokens_per_epoch
