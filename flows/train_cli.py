@@ -17,6 +17,7 @@ from ratify.config import load_section
 from ratify.errors import ConfigError
 from ratify.progress import progress
 from ratify.sections import ObjectiveName, PreferenceSection, RewardModelSection, SupervisedSection
+from training.cost import COST_PHASE, sentence
 from training.launch import launch
 from training.result import TrainResult
 from training.spec import PreferenceTask, RewardModelTask, SupervisedTask, TrainSpec
@@ -40,6 +41,9 @@ def train_on_file(
     with progress(f"training {objective}") as display:
 
         def report(step: int, steps: int, metrics: Mapping[str, object]) -> None:
+            if metrics.get("phase") == COST_PHASE:
+                display.say(sentence(metrics))
+                return
             shown = [f"{name} {metrics[name]:.3f}" for name in ("loss", "accuracy") if name in metrics]
             display.update(step, steps, " ".join([str(metrics.get("phase", "")), *shown]).strip())
 

@@ -25,11 +25,17 @@ class Progress(Protocol):
     def update(self, done: int, total: int, note: str = "") -> None:
         """`done` of `total` units are finished (a total of 0 is unknown); `note` is a short figure worth seeing."""
 
+    def say(self, line: str) -> None:
+        """A line that stays."""
+
 
 class Silent:
     """No display."""
 
     def update(self, done: int, total: int, note: str = "") -> None:
+        """Show nothing."""
+
+    def say(self, line: str) -> None:
         """Show nothing."""
 
 
@@ -40,6 +46,9 @@ class _Bar:
 
     def update(self, done: int, total: int, note: str = "") -> None:
         self._bar.update(self._task, completed=done, total=total or None, note=note)
+
+    def say(self, line: str) -> None:
+        self._bar.console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 class _Lines:
@@ -59,6 +68,9 @@ class _Lines:
         spent = f"{now - self._started:.0f} s{left}"
         print(f"  {self._title}: {count}{spent}  {note}".rstrip(), file=sys.stderr, flush=True)
         self._last, self._done = now, done
+
+    def say(self, line: str) -> None:
+        print(f"  {self._title}: {line}", file=sys.stderr, flush=True)
 
 
 def time_left(seconds: float) -> str:

@@ -305,6 +305,9 @@ class OptimiserSection(Section):
     """Longest prompt plus completion in tokens; longer pairs are dropped and counted."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Computation format; weights and optimiser state stay float32."""
+    gradient_checkpointing: bool = Field(default=False, exclude_if=_is_off)
+    """Memory knob: keep only each layer's input for the backward pass and compute the rest again, about a third more
+    time; it never changes the gradient."""
     save_every_steps: int = Field(default=50, ge=0)
     """Steps between resumable checkpoints (0 = only at the end)."""
     layout: Literal["tree", "padded"] = "tree"
@@ -323,6 +326,9 @@ class RewardModelSection(OptimiserSection):
     """Model to start from; None starts from the policy."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of prompts kept aside to measure accuracy."""
+    validate_every_steps: int | None = Field(default=None, gt=0, exclude_if=_is_unset)
+    """Measure the prompts kept aside every so many steps and at the last, and keep the weights that do best there;
+    None measures before and after only and keeps the last weights."""
     centering: float = Field(default=0.01, ge=0)
     """Weight of the squared sum of rewards, which keeps them near zero."""
     objective: str | None = Field(default=None, pattern=r"^(tier|tag)=.+$", exclude_if=_is_unset)
@@ -383,6 +389,10 @@ class PreferenceSection(OptimiserSection):
     """Train on the label's probability instead of on 1."""
     max_kl: float | None = Field(default=None, gt=0)
     """Stop early when the estimated KL to the reference exceeds this many nats per reply."""
+    validation_fraction: float = Field(default=0.0, ge=0, lt=1, exclude_if=_is_off)
+    """Share of prompts kept aside to measure accuracy, by the objective's own reward; 0 trains on all."""
+    validate_every_steps: int | None = Field(default=None, gt=0, exclude_if=_is_unset)
+    """As for a reward model; needs a validation_fraction."""
     label_smoothing: float | None = Field(default=None, gt=0, lt=0.5, exclude_if=_is_unset)
     """cdpo, robust: ε, the share of labels taken to be wrong; None means 0.1."""
     offset_scale: float | None = Field(default=None, gt=0, exclude_if=_is_unset)
@@ -402,6 +412,11 @@ class PreferenceSection(OptimiserSection):
         for name, knob in OBJECTIVE_KNOBS.items():
             if getattr(self, name) is not None and self.objective not in knob.objectives:
                 raise ValueError(_foreign_knob(name, "objective", self.objective, knob.objectives))
+        if self.validate_every_steps and not self.validation_fraction:
+            raise ValueError(
+                "validate_every_steps is set and validation_fraction is 0, which keeps no prompts aside to measure; "
+                "set validation_fraction (0.1)"
+            )
         if self.objective == "orpo" and self.supervised_weight:
             raise ValueError("supervised_weight is set and objective 'orpo' has that term already; remove it")
         if self.objective == "simpo" and "beta" not in self.model_fields_set:
@@ -423,6 +438,9 @@ class SupervisedSection(OptimiserSection):
     """Fine-tune the policy on the revisions that `ratify revise` keeps."""
     validation_fraction: float = Field(default=0.05, gt=0, lt=1)
     """Share of prompts kept aside to measure the loss before and after."""
+    validate_every_steps: int | None = Field(default=None, gt=0, exclude_if=_is_unset)
+    """Measure the prompts kept aside every so many steps and at the last, and keep the weights that do best there;
+    None measures before and after only and keeps the last weights."""
 
 
 def _foreign_knob(name: str, switch: str, chosen: str, owners: tuple[str, ...]) -> str:

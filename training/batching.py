@@ -10,17 +10,32 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from training.data import Element
 from training.tree import Layout, footprint
 
 ItemT = TypeVar("ItemT")
 
-MAX_WASTE = 0.15
-"""Largest share of padding before a micro-batch is closed early."""
-MIN_TOKENS = 1024
-"""Smaller micro-batches are not split to save padding: each has a fixed cost."""
+
+class Cut(NamedTuple):
+    """When a micro-batch is closed before it fills the budget, because padding is computed too."""
+
+    max_waste: float
+    """Largest share of padding in a micro-batch."""
+    min_tokens: int
+    """Smaller micro-batches are not closed for their padding: each has a fixed cost."""
+
+
+CPU_CUT = Cut(0.05, 384)
+"""A CPU is busy with a few hundred tokens, and padding costs it what tokens cost."""
+ACCELERATOR_CUT = Cut(0.15, 4096)
+"""A GPU needs thousands of tokens at once; a launch of few costs it nearly the time of one of many."""
+
+
+def cut_for(device_type: str) -> Cut:
+    """The cut for torch's name of a device type, `cpu` or another."""
+    return CPU_CUT if device_type == "cpu" else ACCELERATOR_CUT
 
 
 def steps_per_epoch(elements: int, batch: int) -> int:
@@ -46,7 +61,9 @@ def share(order: Sequence[int], rank: int, processes: int) -> list[int]:
     return list(order[rank::processes])
 
 
-def micro_batches(elements: Sequence[Element], order: Sequence[int], budget: int, layout: Layout) -> list[list[int]]:
+def micro_batches(
+    elements: Sequence[Element], order: Sequence[int], budget: int, layout: Layout, cut: Cut = CPU_CUT
+) -> list[list[int]]:
     """Cut elements, sorted from long to short, into batches of at most `budget` padded tokens.
 
     An element larger than the budget makes a batch of its own. Returns indices into `elements`.
@@ -56,7 +73,7 @@ def micro_batches(elements: Sequence[Element], order: Sequence[int], budget: int
     for index in order:
         size = footprint(elements[index], layout)
         padded = (rows + size.rows) * length
-        wasteful = padded >= MIN_TOKENS and real + size.rows * size.length < (1 - MAX_WASTE) * padded
+        wasteful = padded >= cut.min_tokens and real + size.rows * size.length < (1 - cut.max_waste) * padded
         if not batches or padded > budget or wasteful:
             batches.append([])
             rows, length, real = 0, size.length, 0

@@ -82,10 +82,7 @@ def load_checkpoint(
             f"checkpoint {newest} belongs to another model, dataset, seed or configuration; "
             "remove it or train into another folder"
         )
-    weights = load_file(newest / "weights.safetensors")
-    with torch.no_grad():
-        for name, tensor in _tensors(model).items():
-            tensor.copy_(weights[name])
+    copy_weights(model, load_file(newest / "weights.safetensors"))
     _load_optimiser(optimiser, load_file(newest / "optimiser.safetensors"))
     _load_generators(load_file(newest / "generators.safetensors"))
     return Cursor(state["step"], state["objective"], state["stopped"])
@@ -96,12 +93,19 @@ def remove_checkpoints(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def copy_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Put weights by name into a model's own tensors."""
+    with torch.no_grad():
+        for name, tensor in model_tensors(model).items():
+            tensor.copy_(weights[name])
+
+
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{_PREFIX}*"))
 
 
 def _write(folder: Path, cursor: Cursor, model: nn.Module, optimiser: torch.optim.Optimizer, fingerprint: str) -> None:
-    weights = {name: tensor.detach().contiguous() for name, tensor in _tensors(model).items()}
+    weights = {name: tensor.detach().contiguous() for name, tensor in model_tensors(model).items()}
     save_file(weights, folder / "weights.safetensors")
     save_file(_optimiser_tensors(optimiser), folder / "optimiser.safetensors")
     save_file(_generators(), folder / "generators.safetensors")
@@ -114,7 +118,7 @@ def _write(folder: Path, cursor: Cursor, model: nn.Module, optimiser: torch.opti
     (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers by name; tied ones once, which safetensors wants."""
     persistent = model.state_dict().keys()
     buffers = {name: tensor for name, tensor in model.named_buffers() if name in persistent}

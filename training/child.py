@@ -148,7 +148,8 @@ def _os_sentence(out: Path, error: OSError) -> str:
 def _sentence(error: Exception, task: str, budget: int) -> str:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
-        return f"training ran out of memory; lower {task}.tokens_per_micro_batch (now {budget}) or max_length ({text})"
+        lower = f"lower {task}.tokens_per_micro_batch (now {budget}) or max_length"
+        return f"training ran out of memory; {lower}, or set gradient_checkpointing = true ({text})"
     return f"training failed unexpectedly: {type(error).__name__}: {text}"
 
 

@@ -5,13 +5,14 @@ denominator, the weight of the whole step, known to every process beforehand; so
 padding nor the number of processes moves the gradient (a mean of micro-batch means would). What is optimised is an
 `Objective`: it lays elements out, gives a summed loss and metrics, and may carry state that checkpoints keep.
 
-Left out: gradient checkpointing, adapters, FSDP and DeepSpeed checkpoints, choosing the best checkpoint.
+Left out: adapters, FSDP and DeepSpeed checkpoints.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,12 +26,19 @@ from torch import Tensor, nn
 
 from ratify.errors import TrainingError
 from ratify.sections import OptimiserSection
-from training import batching
+from training import batching, estimate
+from training.best import Best, Validation, keep_if_better, restore_best
 from training.checkpoint import Cursor, load_checkpoint, remove_checkpoints, save_checkpoint
+from training.cost import COST_PHASE, FLOAT32_BYTES, Plan, achieved, peak_bytes, peak_flops, sentence, training_flops
 from training.data import Element
+from training.logprobs import CHUNK_LOGITS
 from training.metrics import PHASE, MetricsLog
+from training.models import allow_recomputation
 from training.schedule import learning_rate_factor
+from training.scorers import PolicyScorer
 from training.tree import Layout, TokenBatch, footprint, token_batch
+
+logger = logging.getLogger(__name__)
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -81,6 +89,14 @@ class Fit(NamedTuple):
     """Wall time of the steps since the start or resume."""
     stopped: str | None
     """Why it ended early, or None."""
+    flops: float = 0.0
+    """Of these steps, by `cost.training_flops`; 0 where they are not counted."""
+    peak_flops: float | None = None
+    """FLOP/s that all devices together could reach; None where it is not known."""
+    plan: Plan | None = None
+    """What the run was expected to cost when it was started or resumed."""
+    best: Best | None = None
+    """The step whose weights were kept, where held-out prompts chose it."""
 
     def metrics(self) -> dict[str, float]:
         """The figures for a result file."""
@@ -90,6 +106,9 @@ class Fit(NamedTuple):
             "train/tokens": self.tokens,
             "train/seconds": round(self.seconds, 3),
             "train/tokens_per_s": round(self.tokens / self.seconds, 1) if self.tokens else 0.0,
+            **achieved(self.flops, self.seconds, self.peak_flops),
+            **(self.plan.metrics() if self.plan else {}),
+            **({"validation/best_step": self.best.step} if self.best else {}),
         }
 
 
@@ -126,8 +145,26 @@ class Engine:
         """
         return scorer.to(self.device)
 
-    def fit(self, scorer: nn.Module, elements: Sequence[Element], objective: Objective) -> Fit:
+    def allow_recomputation(self, scorer: nn.Module) -> None:
+        """Make a scorer that is going to be trained ready for gradient checkpointing, if the section asks for it."""
+        if self.section.gradient_checkpointing:
+            allow_recomputation(scorer)
+
+    @contextlib.contextmanager
+    def _learning(self, module: nn.Module) -> Iterator[None]:
+        """Training mode, which is when models recompute; dropout is off all the same. Sampling never sees it."""
+        module.train(self.section.gradient_checkpointing)
+        try:
+            yield
+        finally:
+            module.eval()
+
+    def fit(
+        self, scorer: nn.Module, elements: Sequence[Element], objective: Objective, validation: Validation | None = None
+    ) -> Fit:
         """Train `scorer` in place for the section's epochs, from the newest checkpoint if there is one.
+
+        With a `validation` the scorer ends with the weights that it found best, else with the last ones.
 
         Raises:
             TrainingError: a loss or gradient is no number (the last checkpoint stays), or the checkpoint is foreign.
@@ -135,26 +172,87 @@ class Engine:
         """
         section = self.section
         steps = section.epochs * batching.steps_per_epoch(len(elements), section.batch_prompts)
+        self.allow_recomputation(scorer)
         module, optimiser = self.accelerator.prepare(scorer, make_optimiser(scorer, section))
         cursor = load_checkpoint(self.checkpoints, scorer, optimiser, self.fingerprint) or Cursor(0, {}, None)
         if cursor.objective:
             objective.restore(cursor.objective)
         self.log.keep_until(cursor.step)
         self.log.write(PHASE, cursor.step, steps) if cursor.step == 0 else None
-        started, tokens, stopped, done = time.perf_counter(), 0, cursor.stopped, cursor.step
+        plan = self._plan(scorer, elements, cursor.step) if cursor.step < steps and not cursor.stopped else None
+        started, tokens, flops, stopped, done = time.perf_counter(), 0, 0.0, cursor.stopped, cursor.step
         while done < steps and stopped is None:
             batch = batching.step_elements(elements, done, section.batch_prompts, self.seed)
             rate = section.learning_rate * learning_rate_factor(done, steps, section.warmup_fraction, section.schedule)
             stopped, means = self.update(module, optimiser, batch, objective, rate)
             tokens += int(means["tokens"])
+            flops += self._flops(scorer, batch)
             done += stopped is None
             seconds = time.perf_counter() - started
+            if validation and validation.due(done, last=done == steps or bool(stopped)):
+                means |= self._validate(validation, done, scorer)
+                started = time.perf_counter() - seconds  # the figures of speed are those of steps
             self.log.write(PHASE, done, steps, {**means, "learning_rate": rate, "seconds": round(seconds, 3)})
             due = section.save_every_steps and done % section.save_every_steps == 0
             if due or done == steps or stopped:
                 self.save(Cursor(done, objective.state(), stopped), scorer, optimiser)
         self.accelerator.wait_for_everyone()
-        return Fit(done, steps, tokens, time.perf_counter() - started, stopped)
+        seconds = time.perf_counter() - started
+        best = restore_best(self.checkpoints, scorer, self.fingerprint) if validation else None
+        return Fit(done, steps, tokens, seconds, stopped, flops, self._peak_flops(), plan, best)
+
+    def _validate(self, validation: Validation, step: int, scorer: nn.Module) -> dict[str, float]:
+        """Measure held-out prompts and keep the weights if they are the best so far."""
+        value = validation.measure()
+        if self.is_main:
+            keep_if_better(self.checkpoints, validation, Best(step, value), scorer, self.fingerprint)
+        self.accelerator.wait_for_everyone()
+        return {f"validation_{validation.name}": value}
+
+    def _flops(self, scorer: nn.Module, elements: Sequence[Element]) -> float:
+        """FLOPs of learning from elements once."""
+        work = estimate.work_of(elements, self.layout, by_token=isinstance(scorer, PolicyScorer))
+        return training_flops(estimate.shape_of(scorer), work)
+
+    def _plan(self, scorer: nn.Module, elements: Sequence[Element], done: int) -> Plan:
+        """What the steps behind `done` will cost, into the log; measures the speed on one micro-batch."""
+        section, shape, layout = self.section, estimate.shape_of(scorer), self.layout
+        steps = batching.steps_per_epoch(len(elements), section.batch_prompts)
+        held = batching.step_elements(elements, 0, section.batch_prompts, self.seed)
+        cuts = self._micro_batches(held, batching.by_length(held, layout))
+        probe = [held[index] for index in cuts[len(cuts) // 2]]
+        batch = token_batch(probe, layout).to(self.device)
+
+        def compute() -> Any:
+            with self.accelerator.autocast(), self._learning(scorer):
+                return scorer(batch)
+
+        speed = self._flops(scorer, probe) / estimate.pass_seconds(scorer, compute, self.device)
+        padded, largest = estimate.epoch_work(elements, section, self.seed, layout, self.device.type)
+        plan = Plan(
+            parameters=shape.parameters,
+            tokens_per_epoch=sum(element_tokens(element, layout) for element in elements),
+            padded_tokens_per_epoch=padded,
+            flops=self._flops(scorer, elements) * (section.epochs - done / steps),
+            peak_bytes=peak_bytes(
+                shape,
+                largest,
+                value_bytes=2 if section.dtype == "bfloat16" else FLOAT32_BYTES,
+                chunk_logits=CHUNK_LOGITS,
+                recomputed=section.gradient_checkpointing,
+            ),
+            flops_per_s=speed * self.accelerator.num_processes,
+        )
+        self.log.write(COST_PHASE, done, steps * section.epochs, plan.metrics())
+        if self.is_main:
+            logger.info("%s", sentence(plan.metrics()))
+        return plan
+
+    def _peak_flops(self) -> float | None:
+        if self.device.type != "cuda":
+            return None
+        peak = peak_flops(torch.cuda.get_device_name(self.device), self.section.dtype)
+        return peak * self.accelerator.num_processes if peak else None
 
     def map(self, scorer: nn.Module, elements: Sequence[Element], phase: str = "") -> Iterator[MappedBatch]:
         """This process's micro-batches of all elements with what the scorer says of each, without gradient.
@@ -165,7 +263,7 @@ class Engine:
             batching.by_length(elements, self.layout), self.accelerator.process_index, self.accelerator.num_processes
         )
         done = 0
-        for indices in batching.micro_batches(elements, order, self.section.tokens_per_micro_batch, self.layout):
+        for indices in self._micro_batches(elements, order):
             batch = token_batch([elements[index] for index in indices], self.layout).to(self.device)
             with torch.no_grad(), self.accelerator.autocast():
                 output = scorer(batch)
@@ -263,11 +361,12 @@ class Engine:
         order = batching.share(batching.by_length(elements, self.layout), self.accelerator.process_index, processes)
         # Every process has to take part in the synchronisation, so an idle one computes an element with weight nought.
         idle = not order
-        cuts = batching.micro_batches(elements, order or [0], self.section.tokens_per_micro_batch, self.layout)
+        cuts = self._micro_batches(elements, order or [0])
         totals: list[Terms] = []
         for number, indices in enumerate(cuts):
             last = number == len(cuts) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(module):
+            synchronised = contextlib.nullcontext() if last else self.accelerator.no_sync(module)
+            with synchronised, self._learning(module):
                 terms = self._terms(module, [elements[index] for index in indices], objective)
                 # Distributed training averages over processes; the factor makes a sum of it.
                 scale = 0.0 if idle else processes / denominator
@@ -275,6 +374,10 @@ class Engine:
             if not idle:
                 totals.append(Terms(terms.loss_sum.detach(), terms.metrics))
         return totals
+
+    def _micro_batches(self, elements: Sequence[Element], order: Sequence[int]) -> list[list[int]]:
+        budget, cut = self.section.tokens_per_micro_batch, batching.cut_for(self.device.type)
+        return batching.micro_batches(elements, order, budget, self.layout, cut)
 
     def _terms(self, module: nn.Module, elements: Sequence[Element], objective: Objective) -> Terms:
         batch = token_batch(elements, self.layout).to(self.device)

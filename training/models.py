@@ -144,6 +144,22 @@ def switch_off_dropout(model: nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
+def allow_recomputation(model: nn.Module) -> None:
+    """Let every Hugging Face model in a module compute activations again in its backward pass, in training mode only.
+
+    Raises:
+        InputError: a model's family cannot.
+    """
+    for part in model.modules():
+        if isinstance(part, PreTrainedModel) and isinstance(getattr(part, part.base_model_prefix, None), nn.Module):
+            if not part.supports_gradient_checkpointing:
+                raise InputError(
+                    f"models of the family {part.config.model_type!r} have no gradient checkpointing in transformers; "
+                    "set gradient_checkpointing = false and lower tokens_per_micro_batch"
+                )
+            part.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
 def _load(auto: Any, model: str, config: PretrainedConfig | None = None) -> PreTrainedModel:
     config = config or _config(model)
     options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}

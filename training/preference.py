@@ -12,7 +12,8 @@ that move, KTO on completions that are in no pair.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from torch import Tensor, nn
 from ratify.canonical import model_digest
 from ratify.sections import PreferenceSection
 from training.baseline import mismatched, with_mismatched
-from training.data import Element, load_preferences
+from training.best import Validation
+from training.data import Element, Split, load_preferences, split_by_prompt
 from training.engine import Engine, Mean, Terms
 from training.layout import check_logits, choose_layout
 from training.logprobs import CompletionLogprobs
@@ -29,7 +31,7 @@ from training.losses.absolute import supervised
 from training.losses.preference import kl_forward, kl_second_order
 from training.models import load_encoder, load_policy, parameters, save_model
 from training.objectives import OBJECTIVES, Completions, Sides
-from training.pairs import PairIndex, correct, margins, pair_index, require_margins
+from training.pairs import PairIndex, correct, margins, pair_accuracy, pair_index, require_margins
 from training.reference import reference_logprobs
 from training.result import TrainResult
 from training.scorers import PolicyScorer
@@ -112,6 +114,12 @@ class PreferenceObjective:
             return None
         return f"the estimated KL to the reference is {self.recent_kl:.3f} nats per reply, above max_kl = {limit}"
 
+    def rewards(self, element: Element, policy_K: Tensor) -> Tensor:
+        """The objective's own reward of an element's completions from their summed log-probabilities, (K,)."""
+        count_K = torch.tensor([len(completion) for completion in element.completions])
+        completions = Completions(policy_K, self._reference[id(element)].cpu(), count_K)
+        return OBJECTIVES[self.section.objective].reward(completions, self.section.beta)
+
     @property
     def recent_kl(self) -> float:
         """Mean k2 over the window, nats per reply; 0 before the first step."""
@@ -149,11 +157,17 @@ def train_preference(spec: PreferenceTask, fingerprint: str) -> tuple[Engine, Tr
     check_logits(scorer)
     reference = reference_logprobs(engine, scorer, elements, model_digest(spec.model), spec.out)
     objective = PreferenceObjective(section, elements, reference)
-    fit = engine.fit(scorer, elements, objective)
+    split = Split(elements, [])
+    if section.validation_fraction:
+        split = split_by_prompt(elements, section.validation_fraction, spec.seed)
+    measure = functools.partial(_accuracy, engine, scorer, objective, split.validation)
+    validation = Validation("accuracy", every, measure) if (every := section.validate_every_steps) else None
+    fit = engine.fit(scorer, split.train, objective, validation)
     metrics = {
+        **_held_out(measure, split.validation),
         **engine.log.recent_means(("loss", "accuracy", "margin", "kl", "kl_forward"), KL_WINDOW),
-        "train/prompts": len(elements),
-        "train/pairs": data.pairs,
+        "train/prompts": len(split.train),
+        "train/pairs": sum(len(element.pairs) for element in split.train),
         "dropped_pairs": data.dropped_pairs,
         "dropped_rows": len(data.refused),
         "parameters": parameters(model),
@@ -171,3 +185,22 @@ def train_preference(spec: PreferenceTask, fingerprint: str) -> tuple[Engine, Tr
         stopped_early=fit.stopped,
     )
     return engine, result
+
+
+def _accuracy(
+    engine: Engine, scorer: PolicyScorer, objective: PreferenceObjective, elements: Sequence[Element]
+) -> float:
+    """Share of held-out pairs that the objective's own reward orders as their labels do."""
+    found = engine.score(engine.prepare(scorer), elements, lambda output: output.sum_N)
+    return pair_accuracy([objective.rewards(e, values) for e, values in zip(elements, found, strict=True)], elements)
+
+
+def _held_out(measure: Callable[[], float], elements: Sequence[Element]) -> dict[str, float]:
+    """What the trained policy does on prompts kept aside; nothing where none are."""
+    if not elements:
+        return {}
+    return {
+        "validation/accuracy": measure(),
+        "validation/prompts": len(elements),
+        "validation/pairs": sum(len(element.pairs) for element in elements),
+    }

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ratify.sections import RewardModelSection
+from training.best import Validation
 from training.data import Element, load_preferences, split_by_prompt
 from training.engine import Engine, Mean, Terms
 from training.layout import choose_layout
@@ -113,7 +114,10 @@ def train_reward_model(spec: RewardModelTask, fingerprint: str) -> tuple[Engine,
     engine.layout = choose_layout(model, section.layout, section.max_length)
     scorer = RewardScorer(model)
     before = _measured(engine, scorer, split.validation)
-    fit = engine.fit(scorer, split.train, RewardObjective(section))
+    validation = None
+    if every := section.validate_every_steps:
+        validation = Validation("accuracy", every, lambda: _measured(engine, scorer, split.validation).accuracy)
+    fit = engine.fit(scorer, split.train, RewardObjective(section), validation)
     after = _measured(engine, scorer, split.validation)
     metrics = {
         "validation/accuracy": after.accuracy,

@@ -89,6 +89,8 @@ class RolloutLoop:
         engine, section = self.engine, self.section
         steps = section.epochs * batching.steps_per_epoch(len(self.parts.items), section.batch_prompts)
         modules = [module for module in (self.parts.policy, self.parts.critic) if module is not None]
+        for module in modules:
+            engine.allow_recomputation(module)
         *prepared, self.optimiser = engine.accelerator.prepare(*modules, self._optimiser())
         self.modules = dict(zip(("policy", "critic"), prepared, strict=False))
         cursor = load_checkpoint(engine.checkpoints, self.trained, self.optimiser, engine.fingerprint)

@@ -1,8 +1,8 @@
 """What a training child is asked to do, as a file: one specification per task, without torch.
 
 `launch` writes it, `child` reads it. The fingerprint says which settings decide the outcome; knobs that only change
-memory or speed (micro-batch, layout, processes, threads, save interval) are left out of it, so that a run that ran
-out of memory resumes after `tokens_per_micro_batch` was lowered.
+memory or speed (micro-batch, gradient checkpointing, layout, processes, threads, save interval) are left out of it, so
+that a run that ran out of memory resumes after `tokens_per_micro_batch` was lowered.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ from ratify.errors import InputError
 from ratify.policy_gradient_section import PolicyGradientSection
 from ratify.sections import OptimiserSection, PreferenceSection, RewardModelSection, Section, SupervisedSection
 
-KNOBS = frozenset({"tokens_per_micro_batch", "layout", "processes", "threads", "save_every_steps", "enabled"})
+KNOBS = frozenset(
+    {
+        "tokens_per_micro_batch",
+        "gradient_checkpointing",
+        "layout",
+        "processes",
+        "threads",
+        "save_every_steps",
+        "enabled",
+    }
+)
 DATA_SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from ratify.errors import InputError
+from training.best import Validation
 from training.data import Element, encode_completions, split_by_prompt
 from training.encoding import Encoder
 from training.engine import Engine, Mean, Terms
@@ -75,7 +76,12 @@ def train_supervised(spec: SupervisedTask, fingerprint: str) -> tuple[Engine, Tr
     scorer = PolicyScorer(model, spec.temperature)
     check_logits(scorer)
     before = mean_loss(engine, scorer, split.validation)
-    fit = engine.fit(scorer, split.train, SupervisedObjective())
+    validation = None
+    if every := section.validate_every_steps:
+        validation = Validation(
+            "loss", every, lambda: mean_loss(engine, scorer, split.validation), lower_is_better=True
+        )
+    fit = engine.fit(scorer, split.train, SupervisedObjective(), validation)
     after = mean_loss(engine, scorer, split.validation)
     metrics = {
         "validation/loss": after,

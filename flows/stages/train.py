@@ -21,6 +21,7 @@ from ratify.canonical import model_digest
 from ratify.errors import InputError
 from ratify.progress import Progress
 from ratify.run_store import StageStore
+from training.cost import COST_PHASE, sentence
 from training.launch import launch
 from training.result import TrainResult
 from training.spec import KNOBS, PreferenceTask, RewardModelTask, SupervisedTask, TrainSpec
@@ -48,6 +49,9 @@ def run_task(context: RunContext, spec: TrainSpec, title: str) -> TrainResult:
 
 def _reporter(progress: Progress) -> Any:
     def report(step: int, steps: int, metrics: Mapping[str, object]) -> None:
+        if metrics.get("phase") == COST_PHASE:
+            progress.say(sentence(metrics))
+            return
         names = ("reward", "kl") if "kl_coefficient" in metrics else ("loss", "accuracy")
         shown = [f"{name} {metrics[name]:.3f}" for name in names if name in metrics]
         phase = str(metrics.get("phase", "")).strip()
@@ -145,11 +149,21 @@ def _named(stage: str, metrics: Mapping[str, Any]) -> Metrics:
     return {f"{stage}/{key}" if not key.startswith(f"{stage}/") else key: value for key, value in metrics.items()}
 
 
+def _speed(stage: str, metrics: Metrics) -> str:
+    """Speed at the end of a summary; nothing for a stage that a checkpoint had already finished."""
+    reached = metrics.get(f"{stage}/train/gflops_per_s")
+    if reached is None:
+        return ""
+    share = metrics.get(f"{stage}/train/flop_utilisation")
+    of_peak = f", {share:.0%} of the device's peak" if share is not None else ""
+    return f"; {metrics[f'{stage}/train/tokens_per_s']:,.0f} tokens/s, {reached:,.1f} GFLOP/s{of_peak}"
+
+
 def _reward_summary(metrics: Metrics) -> str:
     return (
         f"it prefers what the judge prefers on {metrics['reward_model/validation/accuracy']:.1%} of "
         f"{metrics['reward_model/validation/pairs']:,.0f} pairs of prompts kept aside "
-        f"({metrics['reward_model/validation/accuracy_before']:.1%} before)"
+        f"({metrics['reward_model/validation/accuracy_before']:.1%} before){_speed(REWARD_MODEL, metrics)}"
     )
 
 
@@ -157,7 +171,7 @@ def _policy_summary(metrics: Metrics) -> str:
     return (
         f"{metrics['policy/steps']:.0f} of {metrics['policy/planned_steps']:.0f} steps on "
         f"{metrics['policy/train/pairs']:,.0f} pairs, last loss {metrics['policy/train/loss']:.3f}, "
-        f"KL {metrics['policy/train/kl']:.2f} nats per reply"
+        f"KL {metrics['policy/train/kl']:.2f} nats per reply{_speed(POLICY, metrics)}"
     )
 
 
@@ -165,7 +179,7 @@ def _supervised_summary(metrics: Metrics) -> str:
     return (
         f"{metrics['supervised/train/completions']:,.0f} revisions, loss on prompts kept aside "
         f"{metrics['supervised/validation/loss']:.3f} nats per token "
-        f"({metrics['supervised/validation/loss_before']:.3f} before)"
+        f"({metrics['supervised/validation/loss_before']:.3f} before){_speed(SUPERVISED, metrics)}"
     )
 
 

@@ -35,6 +35,8 @@ def test_a_file_is_enough_to_train_from(pairs: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert (out / "model" / "model.safetensors").is_file()
     assert "train/pairs" in done.output and str(out / "model") in done.output
+    assert "M parameters" in done.output and "FLOPs" in done.output  # said before training
+    assert "train/gflops_per_s" in done.output and "cost/expected_seconds" in done.output
 
 
 def test_settings_reach_the_task() -> None:

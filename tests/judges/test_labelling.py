@@ -240,6 +240,9 @@ class Notes:
     def update(self, done: int, total: int, note: str = "") -> None:
         self.shown.append((done, total, note))
 
+    def say(self, line: str) -> None:
+        raise AssertionError(line)
+
 
 def test_the_display_says_speed_tokens_money_and_failures(
     server: FakeServer, store: VerdictStore, monkeypatch: pytest.MonkeyPatch

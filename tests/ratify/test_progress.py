@@ -26,3 +26,9 @@ def test_a_line_says_how_far_how_long_and_how_much_longer(
 
 def test_time_left_is_in_the_unit_a_person_would_use() -> None:
     assert [time_left(seconds) for seconds in (5.2, 600, 7200)] == [", 5 s left", ", 10 min left", ", 2.0 h left"]
+
+
+def test_a_line_that_stays_is_shown_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("training") as shown:
+        shown.say("about 2 minutes")
+    assert capsys.readouterr().err == "  training: about 2 minutes\n"

@@ -156,7 +156,8 @@ def test_fingerprint_ignores_memory_knobs_and_sees_the_rest(
 ) -> None:
     data = write_rows([{"prompt": "a"}])
     plain = make_spec(data, tmp_path / "a", policy_folder)
-    knobs = make_spec(data, tmp_path / "b", policy_folder, tokens_per_micro_batch=1, processes=2, layout="padded")
+    settings = {"tokens_per_micro_batch": 1, "gradient_checkpointing": True, "processes": 2, "layout": "padded"}
+    knobs = make_spec(data, tmp_path / "b", policy_folder, **settings)
     assert fingerprint(plain) == fingerprint(knobs)
     for other in (make_spec(data, tmp_path, policy_folder, beta=0.2), plain.model_copy(update={"seed": 1})):
         assert fingerprint(other) != fingerprint(plain)

@@ -76,6 +76,18 @@ def test_every_algorithm_earns_more(algorithm: str, tmp_path: Path) -> None:
     assert steps[-1]["kl"] > 0.05
 
 
+def test_gradient_checkpointing_samples_and_learns_the_same(tmp_path: Path) -> None:
+    """Policy and critic, bit for bit; sampling goes on with a key-value cache."""
+    plain = loop_for(tmp_path / "plain", section_for("ppo"))
+    saving = loop_for(tmp_path / "saving", section_for("ppo", gradient_checkpointing=True))
+    plain.run()
+    saving.run()
+    assert saving.parts.policy.model.is_gradient_checkpointing
+    for one, other in ((plain.parts.policy, saving.parts.policy), (plain.parts.critic, saving.parts.critic)):
+        assert one is not None and other is not None
+        assert all(torch.equal(weights(other)[name], tensor) for name, tensor in weights(one).items())
+
+
 def policy_gradient_of(out: Path, algorithm: str, **settings: Any) -> dict[str, Tensor]:
     """The gradients of one step on a fixed batch, after the reference has been moved away; critic's too."""
     section = section_for(algorithm, batch_prompts=6, epochs_per_batch=1, entropy_weight=0.01, **settings)
