@@ -65,6 +65,7 @@ def headline_singles(report: EvaluationReport) -> list[Single]:
     """The figures without an old side that belong into a summary."""
     return [
         *singles(report, "evaluate", "win_rate", "rate"),
+        *singles(report, "evaluate", "win_rate_length_controlled", "rate"),
         *(single._replace(title=f"{single.title}, nats per reply") for single in
           singles(report, "evaluate", "kl", "k3_per_reply")),
         *singles(report, "reward_model", "reward_accuracy", "heldout"),
