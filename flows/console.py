@@ -23,6 +23,7 @@ REVISIONS_JSON = "revisions.json"
 REVISIONS_HTML = "revisions.html"
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
+GATE_JSON = "gate.json"
 
 _out = Console(highlight=False, soft_wrap=True)
 
@@ -96,6 +97,7 @@ def show_report(folder: Path, *, as_json: bool) -> None:
 
     Of a run that has only revised replies, their figures are the report.
     """
+    from evaluation.gate_record import read_gate
     from evaluation.report import read_report
     from evaluation.terminal import print_report
 
@@ -108,7 +110,7 @@ def show_report(folder: Path, *, as_json: bool) -> None:
     if revised:
         show_revisions(revised.path)
     if stage:
-        print_report(read_report(stage.path / REPORT_JSON), _out)
+        print_report(read_report(stage.path / REPORT_JSON), _out, read_gate(stage.path / GATE_JSON))
         _out.print(f"\nreport: {stage.path / REPORT_HTML}")
 
 
