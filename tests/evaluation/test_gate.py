@@ -8,8 +8,10 @@ from pydantic import ValidationError
 
 from evaluation.gate import CONTROLLED, DUPLICATES, KL, TRUTH, WIN_RATE, WORDS, decide, first_figures
 from evaluation.gate_record import Standing, evidence_hash, read_gate, write_gate
+from evaluation.html_report import render_html
 from evaluation.intervals import Estimate
 from evaluation.report import ConstitutionText, EvaluationReport, RunIdentity
+from evaluation.terminal import plain_text
 from ratify.config import load_config
 from ratify.errors import ConfigError, StoreError
 from ratify.gate_section import GateSection
@@ -237,3 +239,20 @@ def test_settings_that_cannot_work_are_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'alpha'"):
         load_config(ROOT / "configs" / "demo.toml", ["gate.alhpa=0.1"])
     assert load_config(ROOT / "configs" / "demo.toml", ["gate.alpha=0.1"]).gate.alpha == 0.1
+
+
+def test_the_first_screen_of_page_and_terminal_shows_the_verdict() -> None:
+    report = report_of({WIN_RATE: figure(0.5, 0.03), KL: figure(30.0, 2.0)})
+    verdict = decide(report, SECTION)
+    page, plain = render_html(report, verdict), plain_text(report, gate=verdict)
+    assert page.index("Gate: REJECT") < page.index("</header>") and 'class="gate reject"' in page
+    assert all(reason.metric and f"{reason.status}:" in plain for reason in verdict.deciding)
+    assert plain.index("Gate: REJECT") < plain.index("figure")
+    assert "Gate:" not in render_html(report) and "Gate:" not in plain_text(report)
+
+
+def test_the_terminal_shows_the_worst_reasons_and_counts_the_rest() -> None:
+    report = report_of(without=("evaluate/distinct_2/new", "evaluate/distinct_4/new", KL, WORDS, DUPLICATES))
+    verdict = decide(report, SECTION)
+    plain = plain_text(report, gate=verdict)
+    assert len(verdict.deciding) > 4 and f"and {len(verdict.deciding) - 4} more" in plain
