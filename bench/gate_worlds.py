@@ -70,8 +70,8 @@ Weights = Callable[[Floats, Floats], Floats]
 def replies_world(seed: int, weights: Weights, taste: float, prompts: int, *, constant: bool = False) -> Evidence:
     """An evaluation of a policy that resamples each prompt's pool by exp(weights) against the uniform one.
 
-    The judge's log-odds are the difference of qualities plus `taste` per 10 words of difference; the KL of each reply is
-    known exactly from the weights. With `constant` the new policy gives one answer to all, and wins 86.5 %.
+    The judge's log-odds are the difference of qualities plus `taste` per 10 words of difference; each reply's KL
+    is known exactly from the weights. With `constant` the new policy gives one answer to all, and wins 86.5 %.
     """
     generator = np.random.default_rng(seed)
     old, new, labels, scored = [], [], [], []

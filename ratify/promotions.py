@@ -177,7 +177,7 @@ class Promotions:
                     f"{source} is not the policy {policy.short} that was measured any more; evaluate again"
                 )
             _link_tree(source, target)
-        return policy.model_copy(update={"model": str(target)})
+        return policy.model_copy(update={"model": str(target.resolve())})
 
 
 def changed(policy: PolicyRecord) -> bool:

@@ -88,6 +88,7 @@ def promote(run: Path, override: str | None) -> tuple[GateVerdict, Pointer]:
             raise InputError(f"{policy.short} is promoted already")
         if override is None:
             _must_promote(verdict, pointer)
+            _not_rolled_back(promotions, policy)
         kept = promotions.keep(policy.model_copy(update={"parent": pointer.policy.digest}))
         promotions.record(
             "promotion", parent=pointer.policy.digest, policy=kept, evidence=verdict.evidence,
@@ -103,6 +104,15 @@ def _must_promote(verdict: GateVerdict, pointer: Pointer) -> None:
         raise GateError(f"{found}; {remedy}")
     if verdict.decision != "PROMOTE":
         raise GateError(f"the gate says {verdict.decision}: {verdict.deciding[0].text.rstrip('.')}; {remedy}")
+
+
+def _not_rolled_back(promotions: Promotions, policy: PolicyRecord) -> None:
+    """A policy that a person took back is not promoted again by a schedule."""
+    back = [event for event in promotions.events() if event.kind == "rollback" and event.parent == policy.digest]
+    if back:
+        why = f" ({back[-1].reason})" if back[-1].reason else ""
+        told = f"{policy.short} was rolled back at {back[-1].time}{why}"
+        raise GateError(f"{told}; nothing was promoted; --override REASON promotes it again and is logged")
 
 
 def rollback(run: Path, reason: str) -> Pointer:
@@ -159,7 +169,7 @@ def new_policy(run: Path, report: EvaluationReport) -> PolicyRecord:
     from flows.stages.train import POLICY
 
     folder = RunStore(run).stage(POLICY, report.identity.round).path / "model"
-    found = PolicyRecord(model=str(folder), digest=model_digest(folder), round=report.identity.round)
+    found = PolicyRecord(model=str(folder.resolve()), digest=model_digest(folder), round=report.identity.round)
     if found.short not in report.identity.models.get("new", ""):
         raise InputError(f"{folder} is not the policy that was evaluated any more; run the evaluation again")
     return found
@@ -177,7 +187,8 @@ def _begin(promotions: Promotions, report: EvaluationReport) -> None:
     if promotions.first() is not None:
         return
     model, _, short = report.identity.models.get("old", "").rpartition(" (")
-    first = PolicyRecord(model=model, digest=model_digest(model))
+    place = str(Path(model).resolve()) if Path(model).is_dir() else model
+    first = PolicyRecord(model=place, digest=model_digest(model))
     if first.short != short.rstrip(")"):
         raise InputError(f"{model or 'the old policy'} is not the policy that was evaluated any more; evaluate again")
     promotions.record(

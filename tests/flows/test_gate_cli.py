@@ -98,6 +98,9 @@ def test_a_good_policy_is_promoted_and_can_be_rolled_back(made: MadeRun, ratify:
     assert (made.path / "promotions.jsonl").read_text().startswith(before)
     assert made.history[-1]["reason"] == "users complain"
     assert ratify("rollback", str(made.path)).code == 3, "the first policy has no parent"
+    said = ratify("promote", str(made.path))
+    assert said.code == 10 and "was rolled back" in said.err and "users complain" in said.err
+    assert ratify("promote", str(made.path), "--override", "fixed elsewhere").code == 0
 
 
 def test_hold_promotes_only_with_a_logged_reason(made: MadeRun, ratify: Ratify) -> None:
