@@ -159,3 +159,14 @@ def test_a_run_without_evaluation_is_one_sentence(tmp_path: Path, ratify: Ratify
     (tmp_path / "empty" / "round-000").mkdir(parents=True)
     said = ratify("gate", str(tmp_path / "empty"))
     assert said.code == 6 and "no finished evaluation" in said.err and said.err.count("\n") == 1
+
+
+def test_two_plain_files_are_compared_without_a_run(tmp_path: Path, ratify: Ratify) -> None:
+    for name, text in (("old", "reply number {} of the old"), ("new", "the same")):
+        rows = [json.dumps({"prompt_id": n, "text": text.format(n)}) for n in range(30)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    files = ["--old", str(tmp_path / "old.jsonl"), "--new", str(tmp_path / "new.jsonl")]
+    said = ratify("evaluate", *files, "--out", str(tmp_path / "out"))
+    assert said.code == 0 and "30 prompts that both answer" in said.out and "100.0" in said.out
+    assert (tmp_path / "out" / "report.json").exists() and (tmp_path / "out" / "report.html").exists()
+    assert ratify("evaluate", *files[:2]).code == 2 and ratify("evaluate").code == 2
