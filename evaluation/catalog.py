@@ -36,6 +36,9 @@ class Key(NamedTuple):
 QUANTITIES: dict[str, Quantity] = {
     "compliance": Quantity("Replies that truly are", "share", "up"),
     "win_rate": Quantity("Judge prefers the new reply", "share", "up", note="ties count one half"),
+    "win_rate_length_controlled": Quantity(
+        "Judge prefers it at equal length", "share", "up", note="win rate with the effect of length taken out"
+    ),
     "kl": Quantity("KL to the reference", "number", "neither", 2, "nats; how far the policy moved"),
     "duplicates": Quantity("Replies repeated across prompts", "share", "down"),
     "distinct_1": Quantity("Distinct words", "share", "up", note="of a fixed number of words"),

@@ -25,6 +25,7 @@ from evaluation.diversity import ORDERS, duplicate_share, ngram_diversity, repea
 from evaluation.intervals import Estimate, EvidenceError, difference
 from evaluation.judging import position_effect
 from evaluation.length import lengths
+from evaluation.length_control import length_controlled_win_rate, reply_words
 from evaluation.report import Evidence, JudgedSet
 from evaluation.win_rate import WinRate, principle_win_rates, win_rate
 from ratify.types import Completion, Label, Verdict
@@ -64,6 +65,13 @@ def _win_rate(figures: Figures, evidence: Evidence) -> None:
         figures.metrics[f"evaluate/win_rate.{name}/rate"] = rate.estimate
         for count in ("wins", "ties", "losses", "failed"):
             figures.counts[f"evaluate/win_rate.{name}/{count}"] = getattr(rate, count)
+
+
+def _length_controlled(figures: Figures, evidence: Evidence) -> None:
+    new = {reply.id for reply in evidence.new}
+    words = reply_words([*evidence.old, *evidence.new])
+    found = length_controlled_win_rate(evidence.heldout.labels, new, words, evidence.how)
+    figures.metrics["evaluate/win_rate_length_controlled/rate"] = found
 
 
 def _divergence(figures: Figures, evidence: Evidence) -> None:
@@ -214,6 +222,7 @@ def judged_sets(evidence: Evidence) -> dict[str, JudgedSet]:
 FAMILIES: dict[str, Callable[[Figures, Evidence], None]] = {
     "compliance": _compliance,
     "win_rate": _win_rate,
+    "win_rate_length_controlled": _length_controlled,
     "kl": _divergence,
     "diversity": _diversity,
     "duplicates": _duplicates,

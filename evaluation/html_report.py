@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from evaluation.catalog import spoken
 from evaluation.charts import bars, curve, nice_scale, stacked
+from evaluation.gate_record import MEANINGS, GateVerdict
 from evaluation.judge_view import judge_view
 from evaluation.judging import Judging
 from evaluation.report import EvaluationReport, Sample, StageCost
@@ -65,8 +66,8 @@ class StageRow(NamedTuple):
     """Calls per second."""
 
 
-def render_html(report: EvaluationReport) -> str:
-    """The page as text."""
+def render_html(report: EvaluationReport, gate: GateVerdict | None = None) -> str:
+    """The page as text; with the gate's verdict on its first screen where there is one."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -75,6 +76,8 @@ def render_html(report: EvaluationReport) -> str:
     environment.filters["minutes"] = minutes
     return environment.get_template("report.html.j2").render(
         report=report,
+        gate=gate,
+        meaning=MEANINGS[gate.decision] if gate else "",
         confidence=f"{confidence(report):.0%}".replace("%", "\N{NO-BREAK SPACE}%"),
         headline=headline(report),
         headline_singles=headline_singles(report),
@@ -88,9 +91,9 @@ def render_html(report: EvaluationReport) -> str:
     )
 
 
-def write_html(path: Path, report: EvaluationReport) -> None:
+def write_html(path: Path, report: EvaluationReport, gate: GateVerdict | None = None) -> None:
     """Write the page whole or not at all."""
-    write_text(path, render_html(report))
+    write_text(path, render_html(report, gate))
 
 
 def training_curves(rows: Sequence[dict[str, float]]) -> list[Curve]:

@@ -11,33 +11,47 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evaluation.gate_record import MEANINGS, GateVerdict
 from evaluation.report import EvaluationReport
 from evaluation.views import Cell, Single, comparisons, singles
 
 PLAIN_WIDTH = 100
+GATE_REASONS = 4
+"""Reasons in the summary."""
+GATE_STYLES = {"PROMOTE": "bold green", "HOLD": "bold yellow", "REJECT": "bold red", "INSUFFICIENT": "bold yellow"}
 TONES = {"good": "green", "bad": "red", "": ""}
 
 
-def print_report(report: EvaluationReport, console: Console | None = None) -> None:
-    """Print the report's sentences and table."""
+def print_report(report: EvaluationReport, console: Console | None = None, gate: GateVerdict | None = None) -> None:
+    """Print the report's sentences and table, and the gate's verdict where there is one."""
     console = console or Console()
     if not console.is_terminal:
-        console.print(plain_text(report), markup=False, highlight=False, soft_wrap=True)
+        console.print(plain_text(report, gate=gate), markup=False, highlight=False, soft_wrap=True)
         return
-    _draw(report, console)
+    _draw(report, console, gate)
 
 
-def plain_text(report: EvaluationReport, width: int = PLAIN_WIDTH) -> str:
+def plain_text(report: EvaluationReport, width: int = PLAIN_WIDTH, gate: GateVerdict | None = None) -> str:
     """The same as plain text, `width` columns wide."""
     buffer = StringIO()
-    _draw(report, Console(file=buffer, width=width, force_terminal=False, color_system=None))
+    _draw(report, Console(file=buffer, width=width, force_terminal=False, color_system=None), gate)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
 
 
-def _draw(report: EvaluationReport, console: Console) -> None:
+def gate_lines(gate: GateVerdict, shown: int | None = None) -> list[Text]:
+    """The verdict and what decided it; at most `shown` reasons."""
+    lines = [Text(f"Gate: {gate.decision}, {MEANINGS[gate.decision]}.", style=GATE_STYLES[gate.decision])]
+    lines += [Text(f"  {reason.status}: {reason.text}") for reason in gate.deciding[:shown]]
+    left = len(gate.deciding) - len(lines) + 1
+    return [*lines, Text(f"  and {left} more; `ratify gate RUN` prints all of them", style="dim")] if left else lines
+
+
+def _draw(report: EvaluationReport, console: Console, gate: GateVerdict | None) -> None:
     console.print()
     for sentence in report.conclusion:
         console.print(Text(sentence, style="bold"))
+    for line in gate_lines(gate, GATE_REASONS) if gate else ():
+        console.print(line)
     console.print()
     console.print(figures_table(report))
     for warning in report.warnings:
@@ -65,6 +79,7 @@ def headline_singles(report: EvaluationReport) -> list[Single]:
     """The figures without an old side that belong into a summary."""
     return [
         *singles(report, "evaluate", "win_rate", "rate"),
+        *singles(report, "evaluate", "win_rate_length_controlled", "rate"),
         *(single._replace(title=f"{single.title}, nats per reply") for single in
           singles(report, "evaluate", "kl", "k3_per_reply")),
         *singles(report, "reward_model", "reward_accuracy", "heldout"),

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from flows import console, relabel_cli
+from flows import console, gate_cli, relabel_cli
 from flows.constitution_cli import constitution_app
 from flows.context import RunContext
 from flows.judge_cli import judge_app
@@ -47,6 +47,7 @@ app = typer.Typer(
 app.add_typer(constitution_app, name="constitution", rich_help_panel="Constitutions")
 app.add_typer(judge_app, name="judge", rich_help_panel="Judges")
 relabel_cli.register(app)
+gate_cli.register(app)
 
 
 @app.command(rich_help_panel="The whole job")
@@ -133,10 +134,27 @@ def train(
 
 @app.command(rich_help_panel="One stage")
 def evaluate(
-    config: ConfigPath, overrides: Overrides = None, wait: Wait = False, no_prefect: NoPrefect = False
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="A TOML file; not needed with --old and --new.")
+    ] = None,
+    overrides: Overrides = None,
+    *,
+    old: Annotated[Path | None, typer.Option(help="Completions of the old policy, as JSON lines.")] = None,
+    new: Annotated[Path | None, typer.Option(help="Completions of the new policy to the same prompts.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --old and --new: folder for the report.")] = None,
+    wait: Wait = False,
+    no_prefect: NoPrefect = False,
 ) -> None:
-    """Measure the new policy against the old one and write the report."""
-    _run(config, _waiting(overrides, wait), "evaluate_policy", no_prefect=no_prefect)
+    """Measure the new policy against the old one and write the report; or compare two plain files of completions.
+
+    Files need no run: `ratify evaluate --old before.jsonl --new after.jsonl` measures length, repetition and diversity.
+    """
+    if old or new:
+        console.compare_files(old, new, out)
+    elif config is None:
+        raise ConfigError("ratify evaluate needs a CONFIG, or --old FILE and --new FILE")
+    else:
+        _run(config, _waiting(overrides, wait), "evaluate_policy", no_prefect=no_prefect)
 
 
 @app.command(rich_help_panel="Look at a run")

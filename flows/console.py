@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.context import RunContext
-from ratify.errors import StoreError
+from ratify.errors import ConfigError, StoreError
 from ratify.run_store import Manifest, RunStore, StageStore
 
 STAGE_NAMES = ("generate", "label", "reward_model", "policy", "evaluate")
@@ -23,6 +23,7 @@ REVISIONS_JSON = "revisions.json"
 REVISIONS_HTML = "revisions.html"
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
+GATE_JSON = "gate.json"
 
 _out = Console(highlight=False, soft_wrap=True)
 
@@ -96,6 +97,7 @@ def show_report(folder: Path, *, as_json: bool) -> None:
 
     Of a run that has only revised replies, their figures are the report.
     """
+    from evaluation.gate_record import read_gate
     from evaluation.report import read_report
     from evaluation.terminal import print_report
 
@@ -108,8 +110,25 @@ def show_report(folder: Path, *, as_json: bool) -> None:
     if revised:
         show_revisions(revised.path)
     if stage:
-        print_report(read_report(stage.path / REPORT_JSON), _out)
+        print_report(read_report(stage.path / REPORT_JSON), _out, read_gate(stage.path / GATE_JSON))
         _out.print(f"\nreport: {stage.path / REPORT_HTML}")
+
+
+def compare_files(old: Path | None, new: Path | None, out: Path | None) -> None:
+    """Print what two files of completions show, and write the report where `out` says."""
+    from evaluation.html_report import write_html
+    from evaluation.plain_files import compare_files as compare
+    from evaluation.report import write_report
+    from evaluation.terminal import print_report
+
+    if old is None or new is None:
+        raise ConfigError("two files are compared: give both --old FILE and --new FILE")
+    report = compare(old, new)
+    print_report(report, _out)
+    if out:
+        write_report(out / REPORT_JSON, report)
+        write_html(out / REPORT_HTML, report)
+        _out.print(f"\nreport: {out / REPORT_HTML}")
 
 
 def show_revisions(folder: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError, model_validator
 
 from ratify.errors import ConfigError
+from ratify.gate_section import GateSection
 from ratify.policy_gradient_section import PolicyGradientSection
 from ratify.safeguards import BudgetSection, GoldSection
 from ratify.sections import (
@@ -55,6 +56,7 @@ class Config(Section):
     preference: PreferenceSection = PreferenceSection()
     policy_gradient: PolicyGradientSection = PolicyGradientSection()
     evaluation: EvaluationSection = EvaluationSection()
+    gate: GateSection = GateSection()
     store: StoreSection = StoreSection()
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@
     ├── BudgetError             the failure budget or a limit stopped a stage
     │   └── SpendingError       a limit on money, tokens or requests; never worth a retry before it is raised
     ├── TrainingError           a training task stopped: NaN loss, out of memory, wrong checkpoint
+    ├── GateError               the gate does not promote; nothing was moved
     └── BatchPending            a batch file is not answered yet; nothing is wrong
 
 Failures of a single judge call are not exceptions: they are data (`ratify.types.Failure`), kept with their raw text.
@@ -81,6 +82,12 @@ class TrainingError(RatifyError):
     """A training task stopped; the last good checkpoint is kept."""
 
     exit_code = 8
+
+
+class GateError(RatifyError):
+    """The gate does not say PROMOTE. Nothing was moved."""
+
+    exit_code = 10
 
 
 class BatchPending(RatifyError):

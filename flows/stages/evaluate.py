@@ -1,8 +1,8 @@
 """Stage `evaluate`: the new policy against the old one on held-out prompts, and the report.
 
 Sampling, judging and scoring each leave their files as they go, so that a killed evaluation resumes. Files:
-completions of the new policy in `new/`, scores in `scoring/`, `labels.parquet`, `report.json` (every figure) and
-`report.html`.
+completions of the new policy in `new/`, scores in `scoring/`, `labels.parquet`, `report.json` (every figure),
+`gate.json` (may it be promoted?) and `report.html`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from constitutions.hashes import constitution_hash
+from evaluation.gate_record import write_gate
 from evaluation.html_report import write_html
 from evaluation.report import write_report
 from evaluation.summary import summarise
 from flows.context import RunContext, files_identity
 from flows.stages import generate, train
 from flows.stages.evidence import Found, gather
+from flows.stages.gate import judge_report
 from flows.stages.generate import heldout_completions, heldout_prompts, heldout_sampling, sampling_metrics
 from flows.stages.judging import Judged, check_judge, constitution_of, judge_pairs, make_judge
 from flows.stages.label import LABELS
@@ -60,8 +62,11 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
     metrics = sampling_metrics(f"{NAME}.sampling", sampled) | judged.metrics
     report = summarise(gather(context, Found(prompts, old, sampled.completions, judged, scores, metrics)))
     write_report(stage.path / "report.json", report)
-    write_html(stage.path / "report.html", report)
-    return metrics | {key: estimate.value for key, estimate in report.metrics.items()} | report.counts
+    verdict = judge_report(context.config.run_dir, report, context.config)
+    write_gate(stage.path / "gate.json", verdict)
+    write_html(stage.path / "report.html", report, verdict)
+    figures = {key: estimate.value for key, estimate in report.metrics.items()}
+    return metrics | figures | report.counts | {f"{NAME}/gate/decision": verdict.decision}
 
 
 async def _sample_new(context: RunContext, stage: StageStore, prompts: list[Prompt]) -> Sampled:
@@ -143,7 +148,7 @@ def _score_rows(prompts: list[Prompt], completions: list[Completion]) -> str:
 def _summary(metrics: Metrics) -> str:
     return (
         f"win rate of the new policy {metrics['evaluate/win_rate.all/rate']:.1%}, "
-        f"{metrics['evaluate/calls/count']:,} judge calls"
+        f"{metrics['evaluate/calls/count']:,} judge calls; the gate says {metrics['evaluate/gate/decision']}"
     )
 
 
