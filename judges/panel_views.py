@@ -15,8 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from judges.agreement_statistics import MISSING, Votes
 from judges.aggregate import Bools, Floats
+from judges.agreement_statistics import MISSING, Votes
 from judges.dawid_skene import fit_dawid_skene
 from ratify.types import Protocol
 
@@ -82,7 +82,9 @@ def settled_views(leads: Floats, weights: Sequence[float], pooling: Pooling, agr
     """
     if pooling == "vote":
         asked, to_come = leads.shape[1], list(weights[leads.shape[1] :])
-        rows = ([(v, z) for v, z in zip(weights[:asked], row, strict=True) if z == z] for row in leads.tolist())
+        rows = (
+            [(v, z) for v, z in zip(weights[:asked], row, strict=True) if not math.isnan(z)] for row in leads.tolist()
+        )
         found = [settled([z for _, z in row], [v for v, _ in row] + to_come) for row in rows]
         return np.array(found, dtype=np.bool_)
     count = (~np.isnan(leads)).sum(axis=1)
