@@ -2,7 +2,7 @@
 
 Over the judges that were asked and answered (weight v_j):
 
-    logit_mean    z = Σ v_j z_j / Σ v_j                    a logarithmic pool, for each verdict: how sure they are counts
+    logit_mean    z = Σ v_j z_j / Σ v_j                    a logarithmic pool, for each verdict: certainty counts
     vote          l = ln((for + ½) / (against + ½))        for each principle on a pair: each judge one vote (times its
                                                            weight, scaled to mean 1) for the side it leans to, half a
                                                            vote added on both sides; a lean of 0 is split

@@ -1,5 +1,5 @@
-"""How far the judges of a panel agree on the pairs that they label, principle by principle, with intervals that resample
-prompts; no gold is needed.
+"""How far the judges of a panel agree on the pairs that they label, by principle, with intervals that resample prompts;
+no gold is needed.
 
 A judge's vote is the side that its two verdicts lean to; a failed view, one that the judge was not asked about, or a
 lean of exactly 0 is a missing vote. Where settled views are not asked further, the later judges saw the contested views

@@ -42,7 +42,7 @@ def pool_votes(leads: Floats, weights: Sequence[float], pooling: Pooling) -> Flo
     """(n,): the panel's leads from the judges' (n, J), NaN where a judge said nothing; 0 where nobody voted."""
     if pooling == "dawid_skene":
         return _believed(votes_of(leads))
-    rows = ([(v, z) for v, z in zip(weights, row, strict=True) if not math.isnan(z)] for row in leads.tolist())
+    rows = (_answered(weights, row) for row in leads.tolist())
     return np.array([_vote([z for _, z in row], [v for v, _ in row]) for row in rows], dtype=np.float64)
 
 
@@ -90,6 +90,10 @@ def settled_views(leads: Floats, weights: Sequence[float], pooling: Pooling, agr
     count = (~np.isnan(leads)).sum(axis=1)
     agreed = ((leads >= agree_above).sum(axis=1) == count) | ((leads <= -agree_above).sum(axis=1) == count)
     return np.asarray(agreed & (count >= LEAST_AGREEING))
+
+
+def _answered(weights: Sequence[float], leads: Sequence[float]) -> list[tuple[float, float]]:
+    return [(weight, z) for weight, z in zip(weights, leads, strict=True) if not math.isnan(z)]
 
 
 def _vote(leads: Sequence[float], weights: Sequence[float]) -> float:

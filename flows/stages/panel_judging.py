@@ -27,7 +27,7 @@ from judges.labels import labels_of
 from judges.panel import Member, member_verdicts, panel_pairs
 from judges.panel_agreement import PanelAgreement, agreement_metrics, measure_agreement
 from judges.panel_views import settled_views, view_leads
-from judges.questions import Pair, in_scope, write_questions
+from judges.questions import Pair, Questionnaire, in_scope, write_questions
 from judges.statistics import LabellingStatistics, order_statistics
 from ratify.canonical import digest
 from ratify.errors import ConfigError
@@ -116,7 +116,9 @@ def judge_by_panel(
         folder = log_path.parent / FOLDER / seat.name
         folder.mkdir(parents=True, exist_ok=True)
         open_ = wanted & ~_settled(context, constitution, voices) if voices and panel.stop_settled else wanted
-        voices.append(_ask(seat, prompts, pairs, constitution, (wanted, open_), folder))
+        judge = make_judge(seat.context)
+        sheet, whole = (write_questions(prompts, pairs, constitution.active, judge, each) for each in (open_, wanted))
+        voices.append(_ask(seat, sheet, folder, len(whole.questions) - len(sheet.questions)))
     members = {voice.seat.name: voice.member for voice in voices}
     found = panel_pairs(
         list(members.values()), constitution, protocol,
@@ -155,20 +157,14 @@ def _settled(context: RunContext, constitution: Constitution, voices: Sequence[V
     return np.stack(columns, axis=1)
 
 
-def _ask(
-    seat: Seat, prompts: Mapping[str, Prompt], pairs: Sequence[Pair], constitution: Constitution,
-    wanted: tuple[Bools, Bools], folder: Path,
-) -> Voiced:  # fmt: skip
-    """Ask a judge; `wanted` are the views that it speaks about, and those that are open."""
-    judge, (spoken, open_) = make_judge(seat.context), wanted
-    sheet = write_questions(prompts, pairs, constitution.active, judge, open_)
-    whole = sheet if spoken is open_ else write_questions(prompts, pairs, constitution.active, judge, spoken)
+def _ask(seat: Seat, sheet: Questionnaire, folder: Path, saved: int) -> Voiced:
+    """Have a judge answer what is open, and write down what is known about it."""
     heard = hear(seat.context, sheet, log_path=folder / "server.log", watched=True)
     if seat.context.config.judge.protocol == "pairwise":
         heard.metrics.update(order_statistics(sheet.keys, heard.collection.verdicts).metrics())
-    write_findings(folder, judge, heard.biases, heard.findings)
-    member = Member(judge.fingerprint, seat.weight, sheet, heard.worth, heard.collection.failures)
-    return Voiced(seat, member, heard, len(whole.questions) - len(sheet.questions))
+    write_findings(folder, heard.judge, heard.biases, heard.findings)
+    member = Member(heard.judge.fingerprint, seat.weight, sheet, heard.worth, heard.collection.failures)
+    return Voiced(seat, member, heard, saved)
 
 
 def _metrics(voices: Sequence[Voiced]) -> dict[str, Any]:
