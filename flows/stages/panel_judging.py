@@ -115,10 +115,13 @@ def judge_by_panel(
     for seat, wanted in zip(seats_of(context), spoken, strict=True):
         folder = log_path.parent / FOLDER / seat.name
         folder.mkdir(parents=True, exist_ok=True)
-        open_ = wanted & ~_settled(context, constitution, voices) if voices and panel.stop_settled else wanted
-        judge = make_judge(seat.context)
-        sheet, whole = (write_questions(prompts, pairs, constitution.active, judge, each) for each in (open_, wanted))
-        voices.append(_ask(seat, sheet, folder, len(whole.questions) - len(sheet.questions)))
+        judge, principles, saved = make_judge(seat.context), constitution.active, 0
+        sheet = write_questions(prompts, pairs, principles, judge, wanted)
+        if voices and panel.stop_settled:
+            whole, open_ = len(sheet.questions), wanted & ~_settled(context, constitution, voices)
+            sheet = write_questions(prompts, pairs, principles, judge, open_)
+            saved = whole - len(sheet.questions)
+        voices.append(_ask(seat, sheet, folder, saved))
     members = {voice.seat.name: voice.member for voice in voices}
     found = panel_pairs(
         list(members.values()), constitution, protocol,
