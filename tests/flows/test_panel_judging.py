@@ -177,7 +177,7 @@ def test_a_run_without_a_panel_does_not_know_of_panels(ratify: RUN, small_run: l
 
 
 def test_relabelling_with_a_panel_is_refused(ratify: RUN, small_run: list[str]) -> None:
-    with servers(1, -1) as found:
+    with servers(1, 1) as found:
         arguments = panel_of(found, small_run)
         label(ratify, arguments)
     with pytest.raises(ConfigError, match=r"labelled by a panel, and plan, apply and what-if work with one judge"):
