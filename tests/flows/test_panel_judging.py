@@ -1,4 +1,4 @@
-"""Several judges in one run, against servers of known opinions: what is asked, what labels are made of, what is shown."""
+"""Several judges in one run, against servers of known opinions: what is asked, labelled and shown."""
 
 from __future__ import annotations
 
