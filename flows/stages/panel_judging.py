@@ -30,8 +30,9 @@ from judges.panel_views import settled_views, view_leads
 from judges.questions import Pair, Questionnaire, in_scope, write_questions
 from judges.statistics import LabellingStatistics, order_statistics
 from ratify.canonical import digest
-from ratify.errors import ConfigError
+from ratify.errors import BudgetError, ConfigError
 from ratify.files import write_text
+from ratify.sections import JudgeSection
 from ratify.types import Prompt
 
 SAVED = "label/panel/calls/saved"
@@ -66,10 +67,9 @@ def seats_of(context: RunContext) -> list[Seat]:
     panel = context.config.panel
     sections = [context.config.judge, *(judge.section for judge in panel.judges)]
     seats = [
-        Seat(name, weight, RunContext(context.config.model_copy(update={"judge": section}), context.round_number,
-                                      context.show))
+        Seat(name, weight, _in_place(context, section, name if panel.judges else ""))
         for name, weight, section in zip(panel.names, panel.weights, sections, strict=True)
-    ]  # fmt: skip
+    ]
     known: dict[str, str] = {}
     for seat in seats if panel.judges else ():
         other = known.setdefault(make_judge(seat.context).fingerprint, seat.name)
@@ -79,6 +79,13 @@ def seats_of(context: RunContext) -> list[Seat]:
                 "them another model or read-out, or raise its weight"
             )
     return seats
+
+
+def _in_place(context: RunContext, section: JudgeSection, name: str) -> RunContext:
+    """The run with this judge; what is shown of its work bears its name."""
+    config = context.config.model_copy(update={"judge": section})
+    show = (lambda title: context.show(f"{title} ({name})")) if name else context.show
+    return RunContext(config, context.round_number, show)
 
 
 def check_panel(context: RunContext) -> None:
@@ -161,8 +168,15 @@ def _settled(context: RunContext, constitution: Constitution, voices: Sequence[V
 
 
 def _ask(seat: Seat, sheet: Questionnaire, folder: Path, saved: int) -> Voiced:
-    """Have a judge answer what is open, and write down what is known about it."""
-    heard = hear(seat.context, sheet, log_path=folder / "server.log", watched=True)
+    """Have a judge answer what is open, and write down what is known about it.
+
+    Raises:
+        BudgetError: for the reasons of `hear`, with the judge's name.
+    """
+    try:
+        heard = hear(seat.context, sheet, log_path=folder / "server.log", watched=True)
+    except BudgetError as error:
+        raise type(error)(f"judge {seat.name!r} of the panel: {error}") from None
     if seat.context.config.judge.protocol == "pairwise":
         heard.metrics.update(order_statistics(sheet.keys, heard.collection.verdicts).metrics())
     write_findings(folder, heard.judge, heard.biases, heard.findings)

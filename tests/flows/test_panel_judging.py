@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from flows.stages.rates import observed_rates
 from flows.stages.relabel import Bench, context_of
 from judges.dataset import read_labels
 from ratify.config import load_config, resolved_json
 from ratify.errors import ConfigError
+from ratify.run_store import RunStore
 from ratify.types import Label
 from ratify.verdict_store import VerdictStore
 from tests.judges.fake_server import FakeServer
@@ -45,10 +47,13 @@ def servers(*signs: float) -> Iterator[list[FakeServer]]:
         yield [stack.enter_context(FakeServer(answering(sign))) for sign in signs]
 
 
-def panel_of(found: list[FakeServer], small_run: list[str], *more: str) -> list[str]:
+def panel_of(found: list[FakeServer], small_run: list[str], *more: str, fields: str = "") -> list[str]:
     """The run's arguments with the first server as `[judge]` and the others as further judges."""
     plain = [argument for argument in small_run if argument != "judge.kind=rules"]
-    names = [f'{{name="judge{place}", model="fake", base_url="{each.url}"}}' for place, each in enumerate(found[1:], 2)]
+    names = [
+        f'{{name="judge{place}", model="fake", base_url="{each.url}"{fields}}}'
+        for place, each in enumerate(found[1:], 2)
+    ]
     return [
         *plain, "prompts.train_limit=8", f"judge.base_url={found[0].url}", "judge.model=fake",
         f"panel.judges=[{', '.join(names)}]", *more, "--no-prefect",
@@ -96,6 +101,8 @@ def test_all_judges_are_asked_once_and_their_log_odds_are_averaged(ratify: RUN, 
                 compared += 1
     assert compared > 50
     assert {seats[said.judge] for said in verdicts.values()} == {"first", "judge2", "judge3"}
+    speeds = [observed_rates(RunStore(folder_of(arguments).parent.parent), judge)[0].calls_per_s for judge in seats]
+    assert speeds == [metrics[f"label/panel/{name}/calls/per_s"] for name in seats.values()]
 
 
 def test_agreement_of_known_judges_is_measured_and_shown(ratify: RUN, small_run: list[str]) -> None:
@@ -146,7 +153,8 @@ def test_a_stopped_panel_goes_on_without_asking_anything_twice(ratify: RUN, smal
         assert ratify("generate", *arguments).code == 0
         estimate = json.loads(ratify("estimate", *arguments[:-1], "--json").out)
         limit = estimate["calls"] // 2
-        assert ratify("label", *arguments[:-1], f"budget.requests={limit}", "--no-prefect").code == 9
+        stopped = ratify("label", *arguments[:-1], f"budget.requests={limit}", "--no-prefect")
+        assert stopped.code == 9 and "judge 'judge2' of the panel: judging stopped by the budget" in stopped.err
         assert sum(server.judged for server in found) == limit
         assert not (folder_of(arguments) / "manifest.json").exists()
         said = ratify("label", *arguments)
@@ -154,6 +162,28 @@ def test_a_stopped_panel_goes_on_without_asking_anything_twice(ratify: RUN, smal
         assert all(len(set(server.texts)) == server.judged for server in found)
         ratify("label", *arguments)
         assert sum(server.judged for server in found) == estimate["calls"]
+
+
+def test_a_pairwise_panel_by_dawid_skene_follows_its_majority(ratify: RUN, small_run: list[str]) -> None:
+    """Two equal judges against one: belief goes to the two, and every verdict of all three is in the label."""
+    fields = ', protocol="pairwise", max_same_position=1'
+    pairwise = ("judge.protocol=pairwise", "judge.max_same_position=1", "panel.combine=dawid_skene")
+    with servers(1, 1, -1) as found:
+        arguments = panel_of(found, small_run, *pairwise, fields=fields)
+        labels, manifest = label(ratify, arguments)
+    store = VerdictStore.in_folder(folder_of(arguments).parent.parent)
+    verdicts = store.get({key for each in labels for key in each.verdict_keys})
+    store.close()
+    first, _, third = (seat["judge"] for seat in manifest["lineage"]["panel"]["judges"])
+    for each in labels:
+        mine = [verdicts[key] for key in each.verdict_keys]
+        for principle, lead in each.by_principle.items():
+            z = {(v.judge, v.first_id): v.logit or 0.0 for v in mine if v.principle == principle}
+            if z:
+                leans = z[first, each.a_id] - z[first, each.b_id]
+                assert (lead > 0) == (leans > 0) and z[third, each.a_id] == pytest.approx(-z[first, each.a_id])
+    assert len(verdicts) == sum(server.judged for server in found)
+    assert manifest["metrics"]["label/panel/judge3/order/compared"] > 0
 
 
 def test_an_estimate_counts_all_judges_and_says_when_it_is_a_bound(ratify: RUN, small_run: list[str]) -> None:
