@@ -121,7 +121,7 @@ def test_agreement_of_known_judges_is_measured_and_shown(ratify: RUN, small_run:
     one, other = (metrics[f"label/panel/{name}/gold/agreement"] for name in ("first", "judge2"))
     assert one == other and metrics["label/gold/pairs"] == 10
     page = (folder / "judge.html").read_text()
-    assert "The panel. Labels are the weighted mean" in page and "first and judge3" in page
+    assert "The panel. Labels come from the weighted mean" in page and "first and judge3" in page
     assert json.loads((folder / "judges/judge3/judge.json").read_text())["canaries"] == 10
 
 
