@@ -60,6 +60,48 @@ class CalibrationRow(Record):
     after: ReliabilityRow
 
 
+class PanelSeat(Record):
+    """One judge of a panel."""
+
+    name: str
+    weight: float
+    judge: str
+    """Fingerprint."""
+    asked: int
+    """Views (a principle on a pair) that it was asked about."""
+    failed: int
+    """Verdicts that it did not give."""
+    saved: int
+    """Questions that it was not asked because the others had settled them."""
+    agreement: Estimate | None = None
+    """With gold."""
+
+
+class PanelRow(Record):
+    """How far the judges of a panel agree by one principle."""
+
+    principle: str
+    views: int
+    complete: int
+    """Views with a vote of every judge."""
+    among: dict[str, Estimate]
+    """By statistic."""
+    kappa: dict[str, Estimate]
+    """Cohen's kappa by two judges' names."""
+
+
+class PanelQuality(Record):
+    """The judges of a panel and their agreement with each other."""
+
+    combine: str
+    seats: tuple[PanelSeat, ...]
+    rows: tuple[PanelRow, ...]
+
+
+def _alone(panel: object) -> bool:
+    return panel is None
+
+
 class JudgeQuality(Record):
     """Everything that a labelling found out about its judge."""
 
@@ -78,6 +120,8 @@ class JudgeQuality(Record):
     calibrator: str = ""
     """Hash of the calibrators that the labels were made with; empty without."""
     calibration: tuple[CalibrationRow, ...] = ()
+    panel: PanelQuality | None = Field(default=None, exclude_if=_alone)
+    """When several judges labelled: then the figures above are of them together, or bear a judge's name."""
 
 
 def read_judge_quality(path: Path) -> JudgeQuality | None:

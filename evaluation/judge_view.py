@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from evaluation.charts import reliability_svg
 from evaluation.intervals import Estimate
-from evaluation.judge_quality import BiasRow, CalibrationRow, JudgeQuality
+from evaluation.judge_quality import BiasRow, CalibrationRow, JudgeQuality, PanelQuality
 from evaluation.views import Cell
 from ratify.files import write_text
 
@@ -42,6 +42,22 @@ class CalibrationCells(NamedTuple):
     """NLL, Brier score and ECE, before → after."""
 
 
+class PanelCells(NamedTuple):
+    """The judges of a panel, and their agreement with each other, as text."""
+
+    combine: str
+    seats: list[tuple[str, str, str, str, str, Cell]]
+    """Name, weight, views asked, verdicts failed, questions saved, agreement with gold."""
+    partial: bool
+    """Some judge was not asked about settled views."""
+    statistics: tuple[str, ...]
+    rows: list[tuple[str, tuple[Cell, ...], str]]
+    """Principle, figures, views."""
+    kappas: tuple[str, ...]
+    pairs: list[tuple[str, tuple[Cell, ...]]]
+    """Principle, Cohen's kappa of each two judges."""
+
+
 class JudgeView(NamedTuple):
     """Everything about one judged set."""
 
@@ -53,9 +69,15 @@ class JudgeView(NamedTuple):
     calibration: list[CalibrationCells]
     diagram: Markup | None
     calibrator: str
+    panel: PanelCells | None = None
 
 
 POSITION = ("Same position wins", "Favour for the first")
+COMBINATIONS = {
+    "logit_mean": "the weighted mean of their log-odds",
+    "vote": "a weighted vote",
+    "dawid_skene": "votes, each judge believed as Dawid-Skene says",
+}
 SLOPES = ("Twice as long", "Markdown", "Own family")
 
 
@@ -74,6 +96,7 @@ def judge_view(heading: str, quality: JudgeQuality) -> JudgeView:
         calibration=[_calibration(row) for row in quality.calibration],
         diagram=reliability_svg(diagrams) if diagrams else None,
         calibrator=quality.calibrator,
+        panel=_panel(quality.panel) if quality.panel else None,
     )
 
 
@@ -86,6 +109,37 @@ def write_judge_page(path: Path, title: str, quality: JudgeQuality) -> None:
     view = judge_view("Training pairs", quality)
     page = environment.get_template("judge.html.j2").render(title=title, judges=[view], quality=quality)
     write_text(path, page)
+
+
+def _panel(panel: PanelQuality) -> PanelCells:
+    statistics = tuple(dict.fromkeys(name for row in panel.rows for name in row.among))
+    kappas = tuple(dict.fromkeys(name for row in panel.rows for name in row.kappa))
+    seats = [
+        (
+            seat.name, f"{seat.weight:g}", f"{seat.asked:,}", f"{seat.failed:,}", f"{seat.saved:,}",
+            _share(seat.agreement) if seat.agreement else ABSENT,
+        )
+        for seat in panel.seats
+    ]  # fmt: skip
+    return PanelCells(
+        combine=COMBINATIONS.get(panel.combine, panel.combine),
+        seats=seats,
+        partial=any(seat.saved for seat in panel.seats),
+        statistics=statistics,
+        rows=[
+            (row.principle, tuple(_coefficient(row.among.get(name)) for name in statistics), f"{row.views:,}")
+            for row in panel.rows
+        ],
+        kappas=kappas,
+        pairs=[(row.principle, tuple(_coefficient(row.kappa.get(name)) for name in kappas)) for row in panel.rows],
+    )
+
+
+def _coefficient(found: Estimate | None) -> Cell:
+    if found is None:
+        return ABSENT
+    ends = "" if found.low is None or found.high is None else f"{found.low:.2f} to {found.high:.2f}"
+    return Cell(f"{found.value:.2f}", ends)
 
 
 def _biases(row: BiasRow, pairwise: bool) -> BiasCells:

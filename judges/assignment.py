@@ -46,7 +46,14 @@ def cover(
     per_pair: int = 0,
 ) -> Coverage:  # fmt: skip
     """Who speaks about which pair; `prompts` is by id, `per_pair` 0 draws nobody and asks all."""
-    asked = assigned(pairs, principles, in_scope(prompts, pairs, principles, judge), per_pair)
+    return cover_scope(pairs, principles, in_scope(prompts, pairs, principles, judge), judge, per_pair)
+
+
+def cover_scope(
+    pairs: Sequence[Pair], principles: Sequence[Principle], scope: Bools, judge: Judge, per_pair: int = 0
+) -> Coverage:
+    """The same from a scope (N, P) that is known; of the judge only its kind matters."""
+    asked = assigned(pairs, principles, scope, per_pair)
     decided = np.zeros(asked.shape, dtype=np.int8)
     for index, principle in enumerate(principles):
         if precede(principle, judge):

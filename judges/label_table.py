@@ -80,7 +80,7 @@ def _names(principles: Sequence[Principle], marked: Bools) -> pa.Array:
 
 def verdict_keys(labelled: Labelled) -> pa.Array:
     """Each pair's keys as a list of texts, sorted, once each; they never become Python objects."""
-    answered = labelled.answered
+    answered = labelled.answered.reshape(*labelled.keys.shape[:3], *[1] * (labelled.keys.ndim - 3))
     flat, used, counts = np.empty(labelled.keys.size, dtype=KEY), 0, []
     for start in range(0, len(labelled.pairs), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)

@@ -26,7 +26,7 @@ class Labelled(NamedTuple):
     pairs: Sequence[Pair]
     evidence: Evidence
     keys: Keys
-    """(N, P, 2): empty where nobody was asked."""
+    """(N, P, 2), or (N, P, 2, J) for a panel of J judges: empty where nobody was asked."""
     made: Aggregated
     failures: Mapping[str, Failure]
     """Why a verdict is missing, by key."""
@@ -119,9 +119,14 @@ def reasons(found: Labelled, row: int) -> list[str]:
     for column, principle in enumerate(evidence.principles):
         if evidence.asked[row, column] and principle.decides:
             lost = np.flatnonzero(np.isnan(evidence.z[row, column]))
-            keys = [found.keys[row, column, side].decode() for side in lost]
-            sentences += [f"{principle.id}: {found.failures.get(key) or 'missing'}" for key in keys]
+            sentences += [f"{principle.id}: {_reason(found, row, column, side)}" for side in lost]
     return sentences or ["no principle that is weighed applies"]
+
+
+def _reason(found: Labelled, row: int, column: int, side: int) -> str:
+    """That of the first judge whose verdict is missing."""
+    keys = [key.decode() for key in np.ravel(found.keys[row, column, side])]
+    return next((str(found.failures[key]) for key in keys if key in found.failures), "missing")
 
 
 def _label(found: Labelled, row: int, answered: Bools) -> Label:
@@ -136,7 +141,7 @@ def _label(found: Labelled, row: int, answered: Bools) -> Label:
         probability=None if failed else float(made.probability[row]),
         margin=None if failed else float(made.margin[row]),
         by_principle={principle.id: value for principle, value in views if not math.isnan(value)},
-        verdict_keys=tuple(sorted({key.decode() for key in found.keys[row][answered]})),
+        verdict_keys=tuple(sorted({key.decode() for key in found.keys[row][answered].ravel() if key})),
         failures=tuple(reasons(found, row)) if failed else (),
         by_checks=tuple(made.principles[index].id for index in np.flatnonzero(found.evidence.by_checks[row])),
     )

@@ -1,14 +1,18 @@
-"""A panel: several judges answer the same questions, and their verdicts are combined by weight into one.
+"""A panel: several judges answer the same questions, and their verdicts are combined into one.
 
-For each principle and shown order, over the judges that answered (weight v_j, log-odds z_j),
+Over the judges that were asked and answered (weight v_j):
 
-    logit_mean   z = Σ v_j z_j / Σ v_j                     a logarithmic pool: how sure they are counts
-    vote         z = ln((for + ½) / (against + ½))         each judge one vote (times its weight, scaled to mean 1),
-                                                           half a vote added on both sides; a z_j of 0 is split
+    logit_mean    z = Σ v_j z_j / Σ v_j                    a logarithmic pool, for each verdict: certainty counts
+    vote          l = ln((for + ½) / (against + ½))        for each principle on a pair: each judge one vote (times its
+                                                           weight, scaled to mean 1) for the side it leans to, half a
+                                                           vote added on both sides; a lean of 0 is split
+    dawid_skene   l = ln P(a) − ln P(b)                    for each principle on a pair: votes, each judge believed as
+                                                           its table of errors deserves (`dawid_skene.py`)
 
-and the labels are those of `aggregate.py`, as if one judge had said z. Panels of several model families agree better
-with people than one large judge (Verga et al. 2024, arXiv 2404.18796). A verdict that too few judges gave, by weight,
-is a failure with the reason of the first that failed; an absent judge never counts as a tie.
+and the labels are those of `aggregate.py`, as if one judge had said z, or two verdicts with the lead l. Panels of
+several model families agree better with people than one large judge (Verga et al. 2024, arXiv 2404.18796). A verdict
+that too few of the judges asked gave, by weight, is a failure with the reason of the first that failed; an absent judge
+never counts as a tie.
 
 Left out: asking the judges (each has its own questionnaire and its own verdicts), and learning the weights; gold or
 `dawid_skene.py` say how good each judge is.
@@ -18,16 +22,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 from constitutions.schema import Constitution
-from judges.labels import compute_labels
+from judges.aggregate import Floats, Outcomes
+from judges.columns import KEY, Keys
+from judges.labels import Labelled, label_pairs, labels_of
+from judges.panel_views import Pooling, place_leads, pool_votes, view_leads
 from judges.questions import PairKeys, Questionnaire
 from ratify.canonical import digest
 from ratify.errors import InputError
 from ratify.types import Failure, Label, Protocol, Verdict
-
-Pooling = Literal["logit_mean", "vote"]
 
 
 class Member(NamedTuple):
@@ -63,23 +70,43 @@ class _Answer(NamedTuple):
 
 
 def combine_verdicts(
-    members: Sequence[Member], *, pooling: Pooling = "logit_mean", quorum: float = 1.0
+    members: Sequence[Member], protocol: Protocol, *, pooling: Pooling = "logit_mean", quorum: float = 1.0
 ) -> PanelVerdicts:
-    """Combine the judges' verdicts; `quorum` is the least share of the weight that must have answered.
+    """Combine the judges' verdicts; `quorum` is the least share of the weight of those asked that must have answered.
 
-    A judge that abstains on a principle has no weight there.
+    A judge that abstains on a principle, or was not asked about it on a pair, has no weight there.
 
     Raises:
         InputError: no judge, a weight that is not positive, or judges that were asked about different pairs.
     """
     _check(members, quorum)
     found = PanelVerdicts(Questionnaire({}, members[0].sheet.pairs, []), {}, {}, {})
-    for number in range(len(members[0].sheet.pairs)):
-        principles = dict.fromkeys(name for member in members for name in member.sheet.keys[number])
-        both = {name: [_answers(members, number, name, side) for side in (0, 1)] for name in principles}
-        keys = {name: PairKeys(*(_add(found, side, pooling, quorum) for side in sides)) for name, sides in both.items()}
-        found.sheet.keys.append(keys)
+    panel = _Panel(members, protocol, pooling, quorum, digest(["panel", *sorted(each.judge for each in members)]))
+    if pooling == "logit_mean":
+        for number in range(len(found.sheet.pairs)):
+            names = dict.fromkeys(name for member in members for name in member.sheet.keys[number])
+            found.sheet.keys.append({name: PairKeys(*_pooled(found, panel, number, name)) for name in names})
+        return found
+    found.sheet.keys.extend({} for _ in found.sheet.pairs)
+    for name in dict.fromkeys(name for member in members for of_pair in member.sheet.keys for name in of_pair):
+        _add_views(found, panel, name)
     return found
+
+
+def panel_pairs(
+    members: Sequence[Member],
+    constitution: Constitution,
+    protocol: Protocol,
+    *,
+    pooling: Pooling = "logit_mean",
+    quorum: float = 1.0,
+    decided: Outcomes | None = None,
+) -> Labelled:
+    """The panel's labels; their keys are those of the judges' own verdicts. `decided` is as for `label_pairs`."""
+    panel = combine_verdicts(members, protocol, pooling=pooling, quorum=quorum)
+    found = label_pairs(panel.sheet, panel.verdicts, panel.failures, constitution, protocol, decided=decided)
+    why = {key: failure for member in members for key, failure in member.failures.items()}
+    return found._replace(keys=_traced(found.keys, panel, len(members)), failures=why)
 
 
 def panel_labels(
@@ -90,64 +117,113 @@ def panel_labels(
     pooling: Pooling = "logit_mean",
     quorum: float = 1.0,
 ) -> list[Label]:
-    """One label per pair; its verdict keys are those of the judges' own verdicts."""
-    panel = combine_verdicts(members, pooling=pooling, quorum=quorum)
-    labels = compute_labels(panel.sheet, panel.verdicts, panel.failures, constitution, protocol)
-    return [label.model_copy(update={"verdict_keys": _traced(label, panel)}) for label in labels]
+    """`panel_pairs` as records."""
+    return labels_of(panel_pairs(members, constitution, protocol, pooling=pooling, quorum=quorum))
 
 
-def settled(leads: Sequence[float], weights: Sequence[float]) -> bool:
-    """Can the judges still to come no longer turn a vote?
-
-    Args:
-        leads: Log-odds of the judges that answered, in the order of `weights`.
-        weights: Of all judges, those to come last.
-    """
-    margin = math.fsum(weight * _sign(lead) for weight, lead in zip(weights, leads, strict=False))
-    return abs(margin) > math.fsum(weights[len(leads) :])
-
-
-def pool_log_odds(log_odds: Sequence[float], weights: Sequence[float], pooling: Pooling) -> float:
-    """The judges' log-odds as one."""
-    total = math.fsum(weights)
-    if pooling == "logit_mean":
-        return math.fsum(weight * z for weight, z in zip(weights, log_odds, strict=True)) / total
-    lead = math.fsum(weight * _sign(z) for weight, z in zip(weights, log_odds, strict=True))
-    votes, lead = len(weights), lead * len(weights) / total
-    return math.log((votes + lead + 1) / (votes - lead + 1))
+def member_verdicts(members: Sequence[Member], principle: str) -> Floats:
+    """(N, J, 2): log-odds of the judges' verdicts by a principle; NaN where one is missing or was not asked for."""
+    z = np.full((len(members[0].sheet.pairs), len(members), 2), np.nan)
+    for place, member in enumerate(members):
+        for number, of_pair in enumerate(member.sheet.keys):
+            for side, key in enumerate(of_pair.get(principle, ())):
+                verdict = member.verdicts.get(key)
+                if verdict is not None and verdict.logit is not None:
+                    z[number, place, side] = verdict.logit
+    return z
 
 
-def _sign(value: float) -> int:
-    return (value > 0) - (value < 0)
+class _Panel(NamedTuple):
+    members: Sequence[Member]
+    protocol: Protocol
+    pooling: Pooling
+    quorum: float
+    fingerprint: str
+
+    @property
+    def weights(self) -> list[float]:
+        return [member.weight for member in self.members]
+
+    def enough(self, answered: float, asked: float) -> bool:
+        """Does the weight that answered make a verdict?"""
+        return answered > 0 and answered >= self.quorum * asked - 1e-12
 
 
-def _answers(members: Sequence[Member], number: int, principle: str, side: int) -> list[_Answer]:
-    found = []
-    for member in members:
-        keys = member.sheet.keys[number].get(principle)
-        if keys is not None:
-            key = keys[side]
-            found.append(_Answer(member.weight, key, member.verdicts.get(key), member.failures.get(key)))
-    return found
+def _pooled(found: PanelVerdicts, panel: _Panel, number: int, principle: str) -> list[str]:
+    """Add the two verdicts of a view, each the mean of the judges'; their keys."""
+    asked = [(member, member.sheet.keys[number].get(principle)) for member in panel.members]
+    keys = []
+    for side in (0, 1):
+        sources = [(member, both[side]) for member, both in asked if both is not None]
+        answered = [(m, key, m.verdicts[key].logit or 0.0) for m, key in sources if key in m.verdicts]
+        key = digest({"panel": [[key, m.weight] for m, key in sources], "quorum": panel.quorum})
+        total = math.fsum(member.weight for member, _, _ in answered)
+        logit = math.fsum(m.weight * z for m, _, z in answered) / total if answered else 0.0
+        enough = panel.enough(total, math.fsum(member.weight for member, _ in sources))
+        _add(found, panel, (number, principle, side), key, logit if enough else None)
+        found.sources[key] = tuple(key for _, key, _ in answered) if enough else tuple(key for _, key in sources)
+        keys.append(key)
+    return keys
 
 
-def _add(panel: PanelVerdicts, answers: Sequence[_Answer], pooling: Pooling, quorum: float) -> str:
-    """Put the combined verdict, or its failure, into the panel; return its key."""
-    key = digest({"panel": [[each.key, each.weight] for each in answers], "pooling": pooling, "quorum": quorum})
-    answered = [(each, each.verdict) for each in answers if each.verdict is not None]
-    weights = [each.weight for each, _ in answered]
-    panel.sources[key] = tuple(each.key for each, _ in answered)
-    if not answered or math.fsum(weights) < quorum * math.fsum(each.weight for each in answers) - 1e-12:
-        panel.failures[key] = next((each.failure for each in answers if each.failure), Failure.TRANSPORT_ERROR)
-        return key
-    logit = pool_log_odds([verdict.logit or 0.0 for _, verdict in answered], weights, pooling)
-    update = {"key": key, "judge": digest(["panel", *sorted(verdict.judge for _, verdict in answered)]), "raw": ""}
-    panel.verdicts[key] = answered[0][1].model_copy(update={**update, "logit": logit, "coverage": None})
-    return key
+def _add_views(found: PanelVerdicts, panel: _Panel, principle: str) -> None:
+    """Add a principle's views of all pairs, for poolings that look at whole views."""
+    z, weights = member_verdicts(panel.members, principle), np.array(panel.weights)
+    asked = np.array([[principle in of_pair for of_pair in member.sheet.keys] for member in panel.members]).T
+    answered = asked & ~np.isnan(z).any(axis=2)
+    shares = zip((answered @ weights).tolist(), (asked @ weights).tolist(), strict=True)
+    enough = np.array([panel.enough(mine, all_) for mine, all_ in shares], dtype=np.bool_)
+    placed = np.full((len(z), 2), np.nan)
+    if enough.any():
+        leads = np.where(answered, view_leads(z, panel.protocol), np.nan)[enough]
+        counted = np.where(answered, weights, 0.0)[enough]
+        means = (np.where(answered[..., None], z, 0.0)[enough] * counted[..., None]).sum(axis=1)
+        means /= counted.sum(axis=1)[:, None]
+        placed[enough] = place_leads(pool_votes(leads, panel.weights, panel.pooling), means, panel.protocol)
+    for number in np.flatnonzero(asked.any(axis=1)).tolist():
+        rested = answered[number] if enough[number] else asked[number]
+        _add_view(found, panel, (number, principle), placed[number], np.flatnonzero(rested).tolist())
 
 
-def _traced(label: Label, panel: PanelVerdicts) -> tuple[str, ...]:
-    return tuple(sorted({source for key in label.verdict_keys for source in panel.sources[key]}))
+def _add_view(
+    found: PanelVerdicts, panel: _Panel, view: tuple[int, str], placed: Floats, judges: Sequence[int]
+) -> None:
+    """`judges` are those that it rests on."""
+    number, principle = view
+    both = [panel.members[place].sheet.keys[number][principle] for place in judges]
+    keys = [digest({"view": [*view, *map(list, both)], "pooling": panel.pooling, "side": side}) for side in (0, 1)]
+    for side, key in enumerate(keys):
+        found.sources[key] = tuple(each[side] for each in both)
+        logit = None if np.isnan(placed[side]) else float(placed[side])
+        _add(found, panel, (number, principle, side), key, logit)
+    found.sheet.keys[number][principle] = PairKeys(*keys)
+
+
+def _add(found: PanelVerdicts, panel: _Panel, place: tuple[int, str, int], key: str, logit: float | None) -> None:
+    """Put a combined verdict, or its failure, among the panel's."""
+    number, principle, side = place
+    if logit is None:
+        reasons = (
+            member.failures.get(each)
+            for member in panel.members
+            for each in member.sheet.keys[number].get(principle, ())
+        )
+        found.failures[key] = next((reason for reason in reasons if reason), Failure.TRANSPORT_ERROR)
+        return
+    first, second = found.sheet.pairs[number][:: -1 if side else 1]
+    found.verdicts[key] = Verdict(
+        key=key, judge=panel.fingerprint, principle=principle, protocol=panel.protocol, prompt_id=first.prompt_id,
+        first_id=first.id, second_id=second.id if panel.protocol == "pairwise" else None, logit=logit,
+    )  # fmt: skip
+
+
+def _traced(keys: Keys, panel: PanelVerdicts, judges: int) -> Keys:
+    """(N, P, 2, J): the judges' keys in the place of the panel's."""
+    traced: Keys = np.zeros((*keys.shape, judges), dtype=KEY)
+    for place in zip(*np.nonzero(keys != b""), strict=True):
+        sources = panel.sources[keys[place].decode()]
+        traced[place][: len(sources)] = sources
+    return traced
 
 
 def _check(members: Sequence[Member], quorum: float) -> None:

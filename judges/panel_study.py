@@ -28,7 +28,8 @@ from judges.agreement_statistics import (
 from judges.dawid_skene import fit_dawid_skene
 from judges.gold import Gold, gold_agreement
 from judges.labels import compute_labels
-from judges.panel import Member, Pooling, panel_labels
+from judges.panel import Member, panel_labels
+from judges.panel_views import Pooling
 from ratify.intervals import STANDARD, Estimate, EvidenceError, Resampling
 from ratify.types import Label, Protocol, Record
 
@@ -86,8 +87,8 @@ def study_panel(
         judges={name: gold_agreement(gold, each, how=how).overall for name, each in labels.items()},
         failed={name: int((votes[:, place] == MISSING).sum()) for place, name in enumerate(labels)},
         together=_together(gold, pooled, votes, how),
-        among=_among(votes, [a.prompt_id for a, _ in gold.pairs], how),
-        kappa=_kappas(list(labels), votes, [a.prompt_id for a, _ in gold.pairs], how),
+        among=among_judges(votes, [a.prompt_id for a, _ in gold.pairs], how),
+        kappa=judge_kappas(list(labels), votes, [a.prompt_id for a, _ in gold.pairs], how),
     )
 
 
@@ -120,8 +121,10 @@ def _lean(gold: Gold, place: int, margin: float) -> Label:
     )  # fmt: skip
 
 
-def _among(votes: Votes, prompts: Sequence[str], how: Resampling) -> dict[str, Estimate]:
-    """Fleiss' kappa over the pairs with a vote of every judge; the others bear missing votes."""
+def among_judges(votes: Votes, prompts: Sequence[str], how: Resampling) -> dict[str, Estimate]:
+    """Agreement of all judges with each other, by statistic; what is not defined is absent.
+
+    Fleiss' kappa is over the pairs with a vote of every judge; the others bear missing votes."""
     whole = (votes != MISSING).all(axis=1)
     asked_all = [prompt for prompt, each in zip(prompts, whole, strict=True) if each]
     statistics: dict[str, Callable[[], Estimate]] = {
@@ -133,7 +136,8 @@ def _among(votes: Votes, prompts: Sequence[str], how: Resampling) -> dict[str, E
     return _defined(statistics)
 
 
-def _kappas(names: Sequence[str], votes: Votes, prompts: Sequence[str], how: Resampling) -> dict[str, Estimate]:
+def judge_kappas(names: Sequence[str], votes: Votes, prompts: Sequence[str], how: Resampling) -> dict[str, Estimate]:
+    """Cohen's kappa of each two judges, chance ½; what is not defined is absent."""
     return _defined(
         {
             f"{names[one]} and {names[other]}": partial(

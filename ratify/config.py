@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ratify.errors import ConfigError
 from ratify.gate_section import GateSection
+from ratify.panel_section import PanelSection
 from ratify.policy_gradient_section import PolicyGradientSection
 from ratify.safeguards import BudgetSection, GoldSection
 from ratify.sections import (
@@ -45,6 +46,7 @@ class Config(Section):
     prompts: PromptSection
     policy: PolicySection
     judge: JudgeSection
+    panel: PanelSection = Field(default=PanelSection(), exclude_if=lambda panel: panel == PanelSection())
     run: RunSection = RunSection()
     sampling: SamplingSection = SamplingSection()
     revision: RevisionSection = RevisionSection()
@@ -81,6 +83,26 @@ class Config(Section):
             raise ValueError(
                 "budget has a limit and judge.batch is on, but a batch file is paid as a whole: set one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _panel_is_asked_alike(self) -> Config:
+        judges = self.panel.judges
+        if judges and self.judge.kind == "rules":
+            raise ValueError("judge.kind is 'rules', which has no seat in a panel: checks decide before any is asked")
+        for judge in judges:
+            if judge.protocol != self.judge.protocol:
+                raise ValueError(
+                    f"the judges of a panel must be asked in the same way: judge.protocol is {self.judge.protocol!r} "
+                    f"and that of {judge.name!r} is {judge.protocol!r}; make them the same"
+                )
+            if self.budget.limited and judge.batch:
+                raise ValueError("budget has a limit and a judge of the panel has batch on; set one of them")
+            if self.budget.money is not None and judge.price != self.judge.price:
+                raise ValueError(
+                    f"budget.money counts all judges by one price, and that of {judge.name!r} differs from "
+                    "judge.price; give all the same (the dearest), or limit budget.tokens"
+                )
         return self
 
     @model_validator(mode="after")
@@ -193,8 +215,8 @@ def _explain(path: Path | str, error: ValidationError, root: type[BaseModel] | N
 
 
 def _nearest(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    for part in location[:-1]:
-        model = _section_class(model, str(part))
+    for part in (part for part in location[:-1] if isinstance(part, str)):
+        model = _section_class(model, part)
     known = list(model.model_fields)
     close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"

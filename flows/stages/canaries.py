@@ -129,7 +129,7 @@ def calibrated_verdicts(
 def write_findings(folder: Path, judge: Judge, biases: Sequence[JudgeBias], findings: Findings | None) -> None:
     """Write what is known about the judge into a stage's folder."""
     calibrators = findings.calibrators if findings else None
-    quality = _quality(judge, biases, findings)
+    quality = quality_of(judge, biases, findings)
     write_text(folder / QUALITY, quality.model_dump_json(indent=2) + "\n")
     write_judge_page(folder / PAGE, "The judge of these pairs", quality)
     if calibrators is not None:
@@ -193,7 +193,8 @@ def _require_agreement(agreement: GoldAgreement, least: float | None) -> None:
         )
 
 
-def _quality(judge: Judge, biases: Sequence[JudgeBias], findings: Findings | None) -> JudgeQuality:
+def quality_of(judge: Judge, biases: Sequence[JudgeBias], findings: Findings | None) -> JudgeQuality:
+    """What is known about a judge, in the form of the report."""
     known: dict[str, Any] = {}
     if findings is not None:
         agreement = findings.agreement

@@ -9,7 +9,7 @@ only, and time is unknown. The interval of the minutes is Student's t over the s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from flows.context import RunContext
 from flows.stages import generate
 from flows.stages.judging import constitution_of, judge_shape, make_judge
+from flows.stages.panel_judging import seats_of
 from flows.stages.rates import Rate, observed_rates
 from judges.assignment import cover
 from judges.gold import load_gold
@@ -56,6 +57,8 @@ class Estimated(NamedTuple):
     minutes: Span | None
     source: str
     """The stage that the expectation comes from."""
+    panel: str = ""
+    """Who is asked, when it is more than one judge."""
 
 
 def estimate_questions(context: RunContext, missing: Iterable[Question], stored: int) -> Estimated:
@@ -68,7 +71,53 @@ def estimate_questions(context: RunContext, missing: Iterable[Question], stored:
 
 
 def estimate_labels(context: RunContext) -> Estimated:
-    """What the label stage of this round will take."""
+    """What the label stage of this round will take, with all judges of a panel; an upper bound when it stops early."""
+    if not context.config.panel.judges:
+        return _estimate_judge(context)
+    seats = seats_of(context)
+    return _together([_estimate_judge(seat.context) for seat in seats], context.config.panel.stop_settled)
+
+
+def _together(each: Sequence[Estimated], stops_early: bool) -> Estimated:
+    """Judges that are asked one after the other; a figure that one of them lacks is unknown."""
+    note = f"{len(each)} judges, one after the other"
+    note += "; settled views are not asked further, so every figure is an upper bound" if stops_early else ""
+    currencies = {one.currency for one in each if one.currency}
+    one_currency = len(currencies) == 1
+    return Estimated(
+        calls=sum(one.calls for one in each), counted=all(one.counted for one in each) and not stops_early,
+        stored=sum(one.stored for one in each), free=all(one.free for one in each),
+        tokens=_usage([one.tokens for one in each]), most=_usage([one.most for one in each]),
+        money=_sum([one.money for one in each]) if one_currency else None,
+        most_money=_sum([one.most_money for one in each]) if one_currency else None,
+        currency=currencies.pop() if one_currency else "",
+        minutes=_spans([one.minutes for one in each]),
+        source=next((one.source for one in each if one.source), ""), panel=note,
+    )  # fmt: skip
+
+
+def _usage(each: Sequence[Usage | None]) -> Usage | None:
+    total = Usage()
+    for one in each:
+        if one is None:
+            return None
+        total = total.plus(one)
+    return total
+
+
+def _sum(each: Sequence[float | None]) -> float | None:
+    known = [one for one in each if one is not None]
+    return math.fsum(known) if len(known) == len(each) else None
+
+
+def _spans(each: Sequence[Span | None]) -> Span | None:
+    """Without an interval, since the ends of several do not add up to one."""
+    total = _sum([one.value if one else None for one in each])
+    return None if total is None else Span(total)
+
+
+def _estimate_judge(context: RunContext) -> Estimated:
+    """What the configured judge will take."""
     if context.stage(generate.NAME).manifest() is None:
         return _estimated(context, _most_calls(context), 0, None)
     config, judge = context.config, make_judge(context)
@@ -158,7 +207,7 @@ def estimate_lines(found: Estimated) -> list[str]:
     lines = [f"judge calls: {bound}{found.calls:,}{reused}" + ("; this judge asks nobody" if found.free else "")]
     if found.calls and not found.free:
         lines += [f"tokens:      {_tokens(found)}", *_money(found), f"time:        {_time(found)}"]
-    return lines
+    return lines + ([f"panel:       {found.panel}"] if found.panel else [])
 
 
 def estimate_json(found: Estimated) -> dict[str, Any]:
@@ -166,7 +215,8 @@ def estimate_json(found: Estimated) -> dict[str, Any]:
     usage = {
         name: value._asdict() if value else None for name, value in (("tokens", found.tokens), ("most", found.most))
     }
-    return {**found._asdict(), **usage, "minutes": found.minutes._asdict() if found.minutes else None}
+    whole = {**found._asdict(), **usage, "minutes": found.minutes._asdict() if found.minutes else None}
+    return {name: value for name, value in whole.items() if name != "panel" or value}
 
 
 def _tokens(found: Estimated) -> str:

@@ -72,6 +72,7 @@ def _identity(context: RunContext) -> RunIdentity:
     models = {"old": config.policy.trainable, "new": str(train.trained_policy(context))}
     if config.judge.kind == "model":
         models["judge"] = config.judge.model
+    models |= {f"judge {judge.name}": judge.model for judge in config.panel.judges if judge.kind == "model"}
     if config.reward_model.enabled:
         models["reward_model"] = str(train.trained_reward_model(context))
     return RunIdentity(

@@ -1,7 +1,7 @@
 """Ask the judges of several configurations about the same gold pairs, one judge after the other.
 
 Each judge's verdicts go to its own run's store. What the judges are compared by is the first configuration's:
-constitution, gold, seed. Left out: labelling a run with a panel.
+constitution, gold, seed.
 """
 
 from __future__ import annotations

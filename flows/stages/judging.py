@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from constitutions.load import load_constitution
 from constitutions.schema import Constitution
 from flows.context import RunContext, endpoint_identity
 from flows.stages.batching import collect_by_batch
 from flows.stages.canaries import (
+    Canaries,
+    Findings,
     calibrated_verdicts,
     examine_canaries,
     findings_metrics,
@@ -70,6 +72,19 @@ class Judged:
     def labels(self) -> list[Label]:
         """The labels as records."""
         return labels_of(self.labelled)
+
+
+class Heard(NamedTuple):
+    """What one judge said of a questionnaire."""
+
+    judge: Judge
+    collection: Collection
+    watch: Canaries | None
+    biases: list[JudgeBias]
+    findings: Findings | None
+    worth: Mapping[str, Verdict]
+    """The verdicts, calibrated where canaries taught how."""
+    metrics: dict[str, Any]
 
 
 def constitution_of(context: RunContext) -> Constitution:
@@ -150,21 +165,34 @@ def judge_pairs(
     judge = make_judge(context)
     coverage = cover(prompts, pairs, constitution.active, judge, per_pair)
     questionnaire = write_questions(prompts, pairs, constitution.active, judge, coverage.open)
-    watch = write_canaries(context, constitution, judge) if stage == WATCHED else None
-    collection = asyncio.run(_collect(context, mixed(questionnaire.questions, watch), log_path))
-    seen = collection.verdicts
-    biases = _measured_bias(context, questionnaire, seen)
-    findings = examine_canaries(context, watch, collection, constitution, judge) if watch else None
-    worth = calibrated_verdicts(seen, findings, constitution)
-    found = label_pairs(questionnaire, worth, collection.failures, constitution, protocol, decided=coverage.decided)
-    metrics = collection.statistics.metrics() | money_spent(context, collection.statistics)
-    metrics |= bias_metrics(biases) | findings_metrics(findings)
-    metrics[DECIDED] = int(found.evidence.by_checks.sum())
+    heard = hear(context, questionnaire, log_path=log_path, watched=stage == WATCHED)
+    seen, failures = heard.collection.verdicts, heard.collection.failures
+    found = label_pairs(questionnaire, heard.worth, failures, constitution, protocol, decided=coverage.decided)
+    metrics = heard.metrics | {DECIDED: int(found.evidence.by_checks.sum())}
     if protocol == "pairwise":
         metrics |= order_statistics(questionnaire.keys, seen).metrics()
-    write_findings(log_path.parent, judge, biases, findings)
+    write_findings(log_path.parent, judge, heard.biases, heard.findings)
     named = {key.replace("label/", f"{stage}/", 1): value for key, value in metrics.items()}
     return Judged(found, list(seen.values()), named)
+
+
+def hear(context: RunContext, questionnaire: Questionnaire, *, log_path: Path, watched: bool) -> Heard:
+    """Have the configured judge answer a questionnaire, with canaries among the questions when it is `watched`.
+
+    Raises:
+        BudgetError: the judge fails too often, goes by position, or agrees with too few canaries.
+    """
+    constitution, judge = constitution_of(context), make_judge(context)
+    watch = write_canaries(context, constitution, judge) if watched else None
+    collection = asyncio.run(_collect(context, mixed(questionnaire.questions, watch), log_path))
+    biases = _measured_bias(context, questionnaire, collection.verdicts)
+    findings = examine_canaries(context, watch, collection, constitution, judge) if watch else None
+    metrics = collection.statistics.metrics() | money_spent(context, collection.statistics)
+    return Heard(
+        judge, collection, watch, biases, findings,
+        worth=calibrated_verdicts(collection.verdicts, findings, constitution),
+        metrics=metrics | bias_metrics(biases) | findings_metrics(findings),
+    )  # fmt: skip
 
 
 def money_spent(context: RunContext, statistics: LabellingStatistics) -> dict[str, float]:

@@ -18,7 +18,8 @@ from constitutions.schema import Constitution
 from flows.context import RunContext, files_identity
 from flows.stages import generate
 from flows.stages.canaries import gold_lineage, judge_summary
-from flows.stages.judging import DECIDED, check_judge, constitution_of, judge_pairs, make_judge
+from flows.stages.judging import DECIDED, constitution_of, judge_pairs, make_judge
+from flows.stages.panel_judging import check_panel, judge_by_panel, panel_lineage, panel_summary
 from flows.stages.stage import Metrics, Stage
 from judges.label_table import verdict_keys, write_label_table, write_objectives
 from judges.labels import Labelled, split_labels
@@ -41,6 +42,7 @@ def _lineage(context: RunContext) -> dict[str, Any]:
         "labels": context.config.labels.model_dump(mode="json"),
         "seed": context.config.run.seed,
         **gold_lineage(context),
+        **panel_lineage(context),
     }
 
 
@@ -49,7 +51,8 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
     prompts = {prompt.id: prompt for prompt in generate.training_prompts(context)}
     completions = generate.training_completions(context)
     drawn = draw_pairs(completions, config.labels.pairs_per_prompt, config.run.seed)
-    judged = judge_pairs(
+    judge = judge_by_panel if config.panel.judges else judge_pairs
+    judged = judge(
         context, prompts, drawn.pairs,
         log_path=stage.path / "server.log", stage=NAME, per_pair=config.labels.principles_per_pair or 0,
     )  # fmt: skip
@@ -121,7 +124,8 @@ def _summary(metrics: Metrics) -> str:
         f"{metrics['label/calls/count']:,} judge calls, {metrics['label/verdicts/reused']:,} verdicts reused"
         + "".join(more)
         + judge_summary(metrics)
+        + panel_summary(metrics)
     )
 
 
-LABEL = Stage(NAME, "judging the replies by the constitution", _lineage, _work, _summary, check_judge)
+LABEL = Stage(NAME, "judging the replies by the constitution", _lineage, _work, _summary, check_panel)

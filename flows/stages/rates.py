@@ -22,9 +22,10 @@ def observed_rates(run: RunStore, judge: str | None = None) -> list[Rate]:
     found: list[tuple[str, Rate]] = []
     for stage, prefix in _stages(run):
         manifest = stage.manifest()
-        if manifest is None or (judge is not None and manifest.lineage.get("judge") != judge):
+        if manifest is None:
             continue
-        rate = _rate(manifest, prefix)
+        asked = prefix if judge is None else _asked(manifest, prefix, judge)
+        rate = _rate(manifest, asked) if asked else None
         if rate is not None:
             found.append((manifest.finished, rate))
     return [rate for _, rate in sorted(found)]
@@ -37,6 +38,14 @@ def _stages(run: RunStore) -> Iterator[tuple[StageStore, str]]:
         yield run.stage("evaluate", number), "evaluate"
         for path in sorted(run.stage("relabel", number).path.glob("*")):
             yield run.stage(f"relabel/{path.name}", number), "label"
+
+
+def _asked(manifest: Manifest, prefix: str, judge: str) -> str | None:
+    """The prefix of a judge's own figures in a stage; None when the stage did not ask it."""
+    seats = manifest.lineage.get("panel", {}).get("judges", [])
+    if seats:
+        return next((f"{prefix}/panel/{seat['name']}" for seat in seats if seat["judge"] == judge), None)
+    return prefix if manifest.lineage.get("judge") == judge else None
 
 
 def _rate(manifest: Manifest, prefix: str) -> Rate | None:

@@ -94,9 +94,18 @@ class Bench:
     """The pairs of one round and the columns that are known about them. Use it as a context manager."""
 
     def __init__(self, context: RunContext, per_pair: int | None = None) -> None:
-        """`per_pair` is the number of principles drawn for each pair; 0 asks all, None is what the run's stage does."""
+        """`per_pair` is the number of principles drawn for each pair; 0 asks all, None is what the run's stage does.
+
+        Raises:
+            ConfigError: a panel labels the run.
+        """
         context.manifest(generate.NAME)
         config = context.config
+        if config.panel.judges:
+            raise ConfigError(
+                f"{config.run_dir} is labelled by a panel, and plan, apply and what-if work with one judge; edit the "
+                "constitution and run `ratify label` again, which asks every judge only what is not stored yet"
+            )
         self.context = context
         self.per_pair = config.labels.principles_per_pair or 0 if per_pair is None else per_pair
         self.prompts = {prompt.id: prompt for prompt in generate.training_prompts(context)}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from math import log
 
+import numpy as np
 import pytest
 
 from constitutions.schema import Constitution
 from judges.labels import compute_labels
-from judges.panel import Member, combine_verdicts, panel_labels, pool_log_odds, settled
+from judges.panel import Member, combine_verdicts, panel_labels
+from judges.panel_views import pool_votes, settled
 from ratify.errors import InputError
 from ratify.types import Failure, Label
 from tests.judges.worlds import asked, constitution, pair, prompt
@@ -63,11 +65,12 @@ def test_vote_by_hand() -> None:
     assert label(*members).outcome == "b"
 
 
-def test_pools_by_hand() -> None:
-    assert pool_log_odds([2.0, -1.0], [3.0, 1.0], "logit_mean") == pytest.approx(5 / 4)
-    assert pool_log_odds([2.0, -1.0, 0.0], [1.0, 1.0, 1.0], "vote") == pytest.approx(0.0)
-    assert pool_log_odds([2.0, -1.0], [3.0, 1.0], "vote") == pytest.approx(log(2.0 / 1.0))  # 1.5 against .5
-    assert pool_log_odds([2.0, -1.0], [30.0, 10.0], "vote") == pytest.approx(log(2.0 / 1.0))
+def test_votes_by_hand() -> None:
+    leads = np.array([[2.0, -1.0, 0.0], [2.0, -1.0, np.nan]])
+    assert pool_votes(leads, [1.0, 1.0, 1.0], "vote") == pytest.approx([0.0, 0.0])
+    heavier = [log(2.0 / 1.0)]  # 1.5 against .5
+    assert pool_votes(leads[1:], [3.0, 1.0, 9.0], "vote") == pytest.approx(heavier)
+    assert pool_votes(leads[1:], [30.0, 10.0, 9.0], "vote") == pytest.approx(heavier)
 
 
 def test_a_panel_of_one_is_that_judge() -> None:
@@ -102,13 +105,13 @@ def test_a_judge_that_abstains_on_a_principle_has_no_weight_there() -> None:
 
 def test_what_is_no_panel_is_refused() -> None:
     with pytest.raises(InputError, match="at least one"):
-        combine_verdicts([])
+        combine_verdicts([], "pairwise")
     with pytest.raises(InputError, match="positive"):
-        combine_verdicts([member("x", 1.0, 1.0, weight=0.0)])
+        combine_verdicts([member("x", 1.0, 1.0, weight=0.0)], "pairwise")
     other = member("y", 1.0, 1.0)
     elsewhere = asked(Named("y"), RULES, {"q": prompt("q")}, [pair(prompt_id="q")])
     with pytest.raises(InputError, match="different pairs"):
-        combine_verdicts([member("x", 1.0, 1.0), other._replace(sheet=elsewhere)])
+        combine_verdicts([member("x", 1.0, 1.0), other._replace(sheet=elsewhere)], "pairwise")
 
 
 def test_a_vote_is_settled_when_the_rest_cannot_turn_it() -> None:
