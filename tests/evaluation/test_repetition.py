@@ -89,7 +89,13 @@ def test_compression_sees_a_template_and_not_length() -> None:
         found = compared_compression(plain, texts, groups)
         assert (found.difference.low > 0.3) is changed
         assert abs(found.difference.value) < 0.05 or changed
-    assert cross_compression(plain, template, groups).value < found.new.value * 1.2
+
+
+def test_a_policy_compresses_less_after_text_in_other_words() -> None:
+    plain, like = random_texts(160, 30, 300, seed=1), random_texts(160, 30, 300, seed=2)
+    other = [text.translate(str.maketrans("w0123456789", "zabcdefghij")) for text in like]
+    groups = (np.arange(160) % 8, np.arange(160) % 8)
+    assert cross_compression(plain, like, groups).low > cross_compression(plain, other, groups).high
 
 
 def test_rare_words_by_hand() -> None:
