@@ -52,7 +52,8 @@ def fourier_features(vectors: Floats, width: float, features: int = FEATURES, se
     """cos and sin of random projections: their inner products estimate exp(-|x - y|² / (2 width²))."""
     generator = np.random.default_rng(seed)
     projected = vectors @ generator.normal(size=(vectors.shape[1], features // 2)) / width
-    return np.concatenate([np.cos(projected), np.sin(projected)], axis=1) / np.sqrt(features // 2)
+    both = np.concatenate([np.cos(projected), np.sin(projected)], axis=1)
+    return np.asarray(both / np.sqrt(features // 2))
 
 
 def median_distance(vectors: Floats, most: int = 2 * WIDTH_SAMPLE) -> float:
