@@ -79,7 +79,7 @@ class Timed:
 def ngrams(stream: WordStream, order: int) -> dict[str, float]:
     """Distinct, entropy and collision of one order, group by group."""
     group, grams = group_of_prompts([stream]), ngram_hashes(stream, order)
-    owner = group[stream.prompts][grams.replies]
+    owner = group.astype(np.int8)[stream.prompts][grams.replies]
     counts = [counts_of(grams.hashes[owner == number]) for number in range(GROUPS)]
     return {name: float(np.mean([figure(one) for one in counts])) for name, figure in FIGURES.items()}
 

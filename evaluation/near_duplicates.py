@@ -28,6 +28,8 @@ BINS = 128
 ROWS, BANDS = 6, 21
 SLACK = 0.15
 """How far the signatures' agreement may lie below the threshold for a pair to be checked: four standard errors."""
+AT_ONCE = 4096
+"""Texts whose signatures are made at once."""
 EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 Flags = NDArray[np.bool_]
@@ -81,25 +83,34 @@ def jaccard(one: Hashes, other: Hashes) -> float:
 
 def shingle_sets(stream: WordStream, order: int = SHINGLE) -> Shingles:
     """The sets of n-grams of all texts; hashes are cut by the bits that number the texts, so that one sort does it."""
-    grams, size = ngram_hashes(stream, order), len(stream.lengths)
+    (packed, replies), size = ngram_hashes(stream, order), len(stream.lengths)
     bits = np.uint64(max(1, size - 1).bit_length())
-    packed = grams.hashes >> bits
-    packed |= grams.replies.astype(np.uint64) << (np.uint64(64) - bits)
+    tags = replies.astype(np.uint64)
+    tags <<= np.uint64(64) - bits
+    packed >>= bits
+    packed |= tags
+    del tags, replies
     packed.sort()
-    kept = packed[np.concatenate([np.ones(min(1, len(packed)), dtype=bool), packed[1:] != packed[:-1]])]
+    first = np.ones(len(packed), dtype=bool)
+    np.not_equal(packed[1:], packed[:-1], out=first[1:])
+    kept = packed[first]
     starts = np.searchsorted(kept, np.arange(size, dtype=np.uint64) << (np.uint64(64) - bits))
-    return Shingles((kept << bits) >> bits, np.append(starts, len(kept)).astype(np.int64))
+    kept <<= bits
+    kept >>= bits
+    return Shingles(kept, np.append(starts, len(kept)).astype(np.int64))
 
 
 def signatures(sets: Shingles) -> Hashes:
     """MinHash signatures, shape (texts, 128); those of empty sets are all ones."""
     size = len(sets.starts) - 1
-    hashes = mixed(sets.values.view(np.int64))
-    texts = np.repeat(np.arange(size), np.diff(sets.starts))
-    slots = texts * BINS + (hashes >> np.uint64(57)).astype(np.int64)
-    found = np.full(size * BINS, EMPTY, dtype=np.uint64)
-    np.minimum.at(found, slots, hashes & np.uint64((1 << 57) - 1))
-    return _densified(found.reshape(size, BINS))
+    found = np.full((size, BINS), EMPTY, dtype=np.uint64)
+    for start in range(0, size, AT_ONCE):
+        stop = min(start + AT_ONCE, size)
+        hashes = mixed(sets.values[sets.starts[start] : sets.starts[stop]].view(np.int64))
+        texts = np.repeat(np.arange(stop - start), np.diff(sets.starts[start : stop + 1]))
+        slots = texts * BINS + (hashes >> np.uint64(57)).astype(np.int64)
+        np.minimum.at(found[start:stop].reshape(-1), slots, hashes & np.uint64((1 << 57) - 1))
+    return _densified(found)
 
 
 def _densified(found: Hashes) -> Hashes:

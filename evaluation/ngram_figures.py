@@ -97,5 +97,5 @@ def ngram_figures(old: WordStream, new: WordStream, order: int, confidence: floa
 def _by_group(stream: WordStream, group: NDArray[np.int64], order: int) -> list[Hashes]:
     """The n-gram hashes of each group of prompts, replies of one prompt together."""
     grams = ngram_hashes(stream, order)
-    owner = group[stream.prompts][grams.replies] if len(grams.hashes) else np.zeros(0, dtype=np.int64)
+    owner = group.astype(np.int8)[stream.prompts][grams.replies]
     return [grams.hashes[owner == number] for number in range(GROUPS)]

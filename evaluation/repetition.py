@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from evaluation.intervals import STANDARD, Estimate, EvidenceError, Resampling, estimate, ratio
 from evaluation.ngram_figures import Compared
-from evaluation.word_stream import Hashes, Ngrams, Vocabulary, WordStream, ngram_hashes
+from evaluation.word_stream import Hashes, Ngrams, Vocabulary, WordStream, ngram_hashes, ngrams_per_reply
 
 ORDER = 4
 LONGEST = 12
@@ -36,13 +36,13 @@ class Phrase(NamedTuple):
 class _Spread(NamedTuple):
     """Where n-grams occur, sorted by hash."""
 
-    prompts: NDArray[np.int64]
-    """(n-grams,) the prompt of each occurrence."""
-    starts: NDArray[np.int64]
-    """(different n-grams,) where each begins."""
     hashes: Hashes
-    """(different n-grams,) the bits of the hash that were kept."""
-    counts: NDArray[np.int64]
+    """(n-grams,) the bits of the hash that were kept."""
+    prompts: NDArray[np.int32]
+    """(n-grams,) the prompt of each occurrence."""
+    starts: NDArray[np.int32]
+    """(different n-grams,) where each begins."""
+    counts: NDArray[np.int32]
     """(different n-grams,) prompts that hold each."""
     shift: np.uint64
 
@@ -50,7 +50,7 @@ class _Spread(NamedTuple):
 def shared_per_prompt(stream: WordStream, order: int = ORDER) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For each prompt number, n-grams that also answer another prompt, and all n-grams."""
     size = int(stream.prompts.max(initial=-1)) + 1
-    spread = _spread(stream, ngram_hashes(stream, order), size)
+    spread = _spread(ngram_hashes(stream, order), stream.prompts, size)
     lengths = np.diff(spread.starts, append=len(spread.prompts))
     shared = np.repeat(spread.counts > 1, lengths)
     return (np.bincount(spread.prompts[shared], minlength=size), np.bincount(spread.prompts, minlength=size))
@@ -114,39 +114,49 @@ def repeated_phrases(stream: WordStream, vocabulary: Vocabulary, top: int = 10, 
     """The phrases that answer the most prompts, longest form first; phrases inside one already listed are left out."""
     size = int(stream.prompts.max(initial=-1)) + 1
     grams = ngram_hashes(stream, order)
-    spread = _spread(stream, grams, size)
+    spread = _spread(grams._replace(hashes=grams.hashes.copy()), stream.prompts, size)
     wanted = np.argsort(-spread.counts, kind="stable")[: top * LONGEST]
     wanted = wanted[spread.counts[wanted] > 1]
-    place = _first_places(grams, spread, wanted)
+    which = _first_occurrences(grams, spread, wanted)
+    counts = ngrams_per_reply(stream, order)
     found: list[Phrase] = []
     for rank in wanted.tolist():
-        begin = place[int(spread.hashes[rank])]
+        at = which[int(spread.hashes[spread.starts[rank]])]
+        reply = int(grams.replies[at])
+        begin = int(stream.starts[reply]) + at - int(counts[:reply].sum())
         spelled = " ".join(vocabulary.spelled(stream.words[begin : begin + order].tolist()))
         found.append(Phrase(spelled, int(spread.counts[rank])))
     return _joined(sorted(found, key=lambda phrase: (-phrase.prompts, phrase.text)))[:top]
 
 
-def _spread(stream: WordStream, grams: Ngrams, prompts: int) -> _Spread:
-    shift = np.uint64(max(1, prompts - 1).bit_length())
-    packed = (grams.hashes >> shift) << shift
-    packed |= stream.prompts.astype(np.uint64)[grams.replies] if len(grams.replies) else np.uint64(0)
-    packed.sort()
-    owners = (packed & ((np.uint64(1) << shift) - np.uint64(1))).astype(np.int64)
-    first = np.ones(len(packed), dtype=bool)
-    first[1:] = packed[1:] != packed[:-1]
+def _spread(grams: Ngrams, prompts: NDArray[np.int64], size: int) -> _Spread:
+    """Sort by hash and prompt; the n-grams' hashes are overwritten."""
+    shift, packed = np.uint64(max(1, size - 1).bit_length()), grams.hashes
     packed >>= shift
-    begins = np.ones(len(packed), dtype=bool)
-    begins[1:] = packed[1:] != packed[:-1]
-    starts = np.flatnonzero(begins)
-    counts = np.add.reduceat(first, starts, dtype=np.int64) if len(starts) else np.zeros(0, dtype=np.int64)
-    return _Spread(owners, starts, packed[starts], counts, shift)
+    packed <<= shift
+    packed |= prompts.astype(np.uint64)[grams.replies]
+    packed.sort()
+    owners = (packed & ((np.uint64(1) << shift) - np.uint64(1))).astype(np.int32)
+    first = _begins(packed)
+    packed >>= shift
+    starts = np.flatnonzero(_begins(packed)).astype(np.int32)
+    counts = np.add.reduceat(first, starts, dtype=np.int32) if len(starts) else np.zeros(0, dtype=np.int32)
+    return _Spread(packed, owners, starts, counts, shift)
 
 
-def _first_places(grams: Ngrams, spread: _Spread, wanted: NDArray[np.int64]) -> dict[int, int]:
+def _begins(ranked: Hashes) -> NDArray[np.bool_]:
+    """Where a sorted array has a value for the first time."""
+    found = np.ones(len(ranked), dtype=bool)
+    np.not_equal(ranked[1:], ranked[:-1], out=found[1:])
+    return found
+
+
+def _first_occurrences(grams: Ngrams, spread: _Spread, wanted: NDArray[np.int64]) -> dict[int, int]:
+    """Kept hash of each wanted n-gram → the number of an n-gram that has it."""
     kept = grams.hashes >> spread.shift
-    among = np.flatnonzero(np.isin(kept, spread.hashes[wanted]))
+    among = np.flatnonzero(np.isin(kept, spread.hashes[spread.starts[wanted]]))
     values, first = np.unique(kept[among], return_index=True)
-    return dict(zip(values.tolist(), grams.places[among[first]].tolist(), strict=True))
+    return dict(zip(values.tolist(), among[first].tolist(), strict=True))
 
 
 def _first_start(ordered: WordStream, size: int) -> NDArray[np.int64]:

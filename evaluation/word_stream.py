@@ -21,6 +21,9 @@ from ratify.types import Completion
 Numbers = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
+AT_ONCE = 1 << 20
+"""Numbers that are mixed at once."""
+
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
@@ -81,8 +84,6 @@ class Ngrams(NamedTuple):
     """(n-grams,) equal n-grams have equal hashes; different ones collide with probability 2^-64 a pair."""
     replies: NDArray[np.int32]
     """(n-grams,) the reply of each."""
-    places: NDArray[np.int32]
-    """(n-grams,) where each begins in the stream's words."""
 
 
 def word_stream(texts: Iterable[str], prompts: Sequence[int] | Numbers, vocabulary: Vocabulary) -> WordStream:
@@ -103,23 +104,37 @@ def word_streams(policies: Sequence[Sequence[Completion]], vocabulary: Vocabular
 
 def mixed(values: NDArray[np.integer]) -> Hashes:
     """SplitMix64's finaliser (Steele, Lea and Flood 2014): numbers spread over all 64 bits, one to one."""
-    mix: Hashes = values.astype(np.uint64) + _MULTIPLIER
-    mix ^= mix >> np.uint64(30)
-    mix *= _FIRST
-    mix ^= mix >> np.uint64(27)
-    mix *= _SECOND
-    mix ^= mix >> np.uint64(31)
-    return mix
+    return _mix(values.astype(np.uint64))
+
+
+def _mix(values: Hashes) -> Hashes:
+    """The same in place, a part at a time, because a policy's n-grams are hundreds of megabytes."""
+    for start in range(0, len(values), AT_ONCE):
+        part = values[start : start + AT_ONCE]
+        part += _MULTIPLIER
+        part ^= part >> np.uint64(30)
+        part *= _FIRST
+        part ^= part >> np.uint64(27)
+        part *= _SECOND
+        part ^= part >> np.uint64(31)
+    return values
+
+
+def ngrams_per_reply(stream: WordStream, order: int) -> Numbers:
+    """(replies,) how many n-grams each reply has."""
+    return np.maximum(stream.lengths - order + 1, 0)
 
 
 def ngram_hashes(stream: WordStream, order: int) -> Ngrams:
     """All n-grams of one order: a polynomial in mixed word numbers, mixed again so that any bits can be used."""
     size = max(0, len(stream.words) - order + 1)
-    letters = mixed(stream.words)
+    letters = mixed(np.arange(int(stream.words.max(initial=0)) + 1))
     hashes = np.zeros(size, dtype=np.uint64)
     for step in range(order):
         hashes *= _MULTIPLIER
-        hashes += letters[step : step + size]
-    replies = np.repeat(np.arange(len(stream.lengths), dtype=np.int32), stream.lengths)
-    inside = replies[:size] == replies[order - 1 : order - 1 + size]
-    return Ngrams(mixed(hashes[inside]), replies[:size][inside], np.flatnonzero(inside).astype(np.int32))
+        hashes += letters[stream.words[step : step + size]]
+    room = np.arange(len(stream.lengths), dtype=np.int32)
+    if order > 1:
+        owner = np.repeat(room, stream.lengths)
+        hashes = hashes[owner[:size] == owner[order - 1 : order - 1 + size]]
+    return Ngrams(_mix(hashes), np.repeat(room, ngrams_per_reply(stream, order)))
