@@ -28,7 +28,7 @@ ORDERS = (1, 2, 4)
 COLLISIONS = (4,)
 PER_10_000 = 10_000
 MOST_VECTORS = 4096
-"""Replies of each policy that are made into vectors: those of the first prompts by hash, whole prompts."""
+"""Replies of a policy that are made into vectors, about: those of evenly chosen prompts, the same for both policies."""
 
 
 @dataclass
@@ -116,14 +116,14 @@ def _rare(found: Lexical, replies: _Replies) -> None:
 
 
 def _within_prompts(found: Lexical, replies: _Replies) -> None:
-    old, new = (_sample(stream) for stream in replies.streams)
+    old, new = _samples(replies.streams)
     found.compared["within_prompts"] = compared_per_prompt(
         (hashed_features(old), old.prompts), (hashed_features(new), new.prompts), replies.how
     )
 
 
 def _across_prompts(found: Lexical, replies: _Replies) -> None:
-    streams = [_sample(stream) for stream in replies.streams]
+    streams = _samples(replies.streams)
     group = group_of_prompts(streams)
     old, new = ((hashed_features(stream), stream.prompts) for stream in streams)
     found.compared["across_prompts"] = compared_across_prompts(old, new, group, replies.confidence)
@@ -132,7 +132,7 @@ def _across_prompts(found: Lexical, replies: _Replies) -> None:
 
 
 def _told_apart(found: Lexical, replies: _Replies) -> None:
-    old, new = (_sample(stream) for stream in replies.streams)
+    old, new = _samples(replies.streams)
     found.alone["told_apart/rate"] = classifier_accuracy(
         (hashed_features(old), old.prompts), (hashed_features(new), new.prompts), replies.how
     )
@@ -144,15 +144,14 @@ def _vendi_by_group(vectors: Floats, prompts: np.ndarray, group: np.ndarray) -> 
     return [vendi_score(vectors[first[group[names] == number]]) for number in range(GROUPS)]
 
 
-def _sample(stream: WordStream) -> WordStream:
-    """All replies, or those of evenly chosen prompts where there are too many; equal prompts for both policies."""
-    size = int(stream.prompts.max(initial=-1)) + 1
-    if len(stream.lengths) <= MOST_VECTORS:
-        return stream
-    step = -(-len(stream.lengths) // MOST_VECTORS)
-    chosen = np.zeros(size, dtype=bool)
-    chosen[::step] = True
-    return stream.chosen(np.flatnonzero(chosen[stream.prompts]))
+def _samples(streams: tuple[WordStream, WordStream]) -> tuple[WordStream, WordStream]:
+    """The replies of both to prompts that both answer: to all of them, or every k-th where there are too many."""
+    shared = np.intersect1d(streams[0].prompts, streams[1].prompts)
+    if not len(shared):
+        raise EvidenceError("the policies answer no prompt in common")
+    step = -(-max(len(stream.lengths) for stream in streams) // MOST_VECTORS)
+    old, new = (stream.chosen(np.flatnonzero(np.isin(stream.prompts, shared[::step]))) for stream in streams)
+    return old, new
 
 
 def _shares(found: Duplicates) -> np.ndarray:

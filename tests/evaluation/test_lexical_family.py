@@ -4,11 +4,12 @@ import dataclasses
 
 import pytest
 
+from evaluation import lexical_family
 from evaluation.catalog import QUANTITIES, split_key
 from evaluation.intervals import Resampling
 from evaluation.lexical_family import lexical_figures
 from evaluation.summary import summarise
-from tests.evaluation.test_diversity import random_texts
+from tests.evaluation.test_diversity import random_texts, reply
 from tests.evaluation.test_ngram_figures import replies
 
 HOW = Resampling(draws=200)
@@ -66,3 +67,18 @@ def test_the_report_speaks_of_every_figure(evidence) -> None:
     for thing in ("self_repetition", "near_duplicates", "compression", "distinct_2", "within_prompts"):
         assert {f"evaluate/{thing}/{stat}" for stat in ("old", "new", "difference")} <= set(report.metrics)
     assert {split_key(key).thing for key in report.metrics if key.startswith("evaluate/")} <= set(QUANTITIES)
+
+
+def test_more_replies_than_are_made_into_vectors_are_sampled_by_the_same_prompts(monkeypatch) -> None:
+    monkeypatch.setattr(lexical_family, "MOST_VECTORS", 200)
+    old = replies(random_texts(900, 12, 300, seed=1), "old", 3)
+    new = replies(random_texts(600, 12, 300, seed=2), "new", 2)
+    found = lexical_figures(old, new, [], HOW)
+    assert found.alone["told_apart/rate"].clusters == 60
+    assert found.compared["within_prompts"].old.n == found.compared["within_prompts"].new.n == 60
+
+
+def test_policies_without_a_common_prompt_are_not_compared_by_vectors() -> None:
+    old = [reply(f"q{at}", text, 0, "old") for at, text in enumerate(random_texts(160, 40, 500))]
+    found = lexical_figures(old, replies(random_texts(160, 40, 500)), [], HOW)
+    assert set(found.missing) >= {"told_apart", "across_prompts", "self_repetition"}
