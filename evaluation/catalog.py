@@ -47,6 +47,22 @@ QUANTITIES: dict[str, Quantity] = {
     "entropy_1": Quantity("Entropy of words", "number", "up", 2, "bits, fixed number of words"),
     "entropy_2": Quantity("Entropy of word pairs", "number", "up", 2, "bits, fixed number of pairs"),
     "entropy_4": Quantity("Entropy of 4-word runs", "number", "up", 2, "bits, fixed number of runs"),
+    "collision_4": Quantity(
+        "Equal pairs of 4-word runs", "number", "down", 2, "per 10,000 pairs, fixed number of runs"
+    ),
+    "self_repetition": Quantity("4-word runs shared across prompts", "share", "down", note="same words of each prompt"),
+    "compression": Quantity("Compression ratio", "number", "down", 2, "zlib, fixed number of bytes"),
+    "near_duplicates": Quantity(
+        "Replies nearly repeated across prompts", "share", "down", note="Jaccard of 3-word runs at least 0.8"
+    ),
+    "within_prompts": Quantity("Spread of replies to one prompt", "number", "up", 3, "1 - mean cosine, hashed words"),
+    "across_prompts": Quantity("Spread across prompts", "number", "up", 3, "1 - mean cosine, hashed words"),
+    "vendi": Quantity(
+        "Effective number of replies", "number", "up", 1, "Vendi score, one reply a prompt, hashed words"
+    ),
+    "told_apart": Quantity("New reply told from old by its words", "share", "neither", note="one half: not at all"),
+    "rare_mass": Quantity("Rare words, share of all", "share", "up", 2, "rare in the frozen anchor text"),
+    "rare_coverage": Quantity("Rare words still used", "share", "up", 1, "of the anchor's, in a fixed number of words"),
     "words": Quantity("Words per reply, mean", "number", "neither"),
     "words_p95": Quantity("Words per reply, 95th percentile", "number", "neither", 0),
     "tokens": Quantity("Tokens per reply, mean", "number", "neither"),

@@ -21,11 +21,12 @@ from evaluation.agreement import (
 )
 from evaluation.compliance import ALL, compliance
 from evaluation.divergence import divergence
-from evaluation.diversity import ORDERS, duplicate_share, ngram_diversity, repeated_across_prompts
+from evaluation.diversity import duplicate_share, repeated_across_prompts
 from evaluation.intervals import Estimate, EvidenceError, difference
 from evaluation.judging import position_effect
 from evaluation.length import lengths
 from evaluation.length_control import length_controlled_win_rate, reply_words
+from evaluation.lexical_family import lexical_figures
 from evaluation.report import Evidence, JudgedSet
 from evaluation.win_rate import WinRate, principle_win_rates, win_rate
 from ratify.types import Completion, Label, Verdict
@@ -90,13 +91,14 @@ def _divergence(figures: Figures, evidence: Evidence) -> None:
         figures.metrics[f"evaluate/kl/{stat}"] = estimate
 
 
-def _diversity(figures: Figures, evidence: Evidence) -> None:
-    for order in ORDERS:
-        both = ngram_diversity([evidence.old, evidence.new], order, evidence.how.confidence)
-        for side, found in zip(("old", "new"), both, strict=True):
-            figures.metrics[f"evaluate/distinct_{order}/{side}"] = found.distinct
-            figures.metrics[f"evaluate/entropy_{order}/{side}"] = found.entropy
-            figures.counts[f"evaluate/distinct_{order}/budget"] = found.budget
+def _lexical(figures: Figures, evidence: Evidence) -> None:
+    found = lexical_figures(evidence.old, evidence.new, evidence.anchor, evidence.how)
+    for thing, compared in found.compared.items():
+        for stat, estimate in compared._asdict().items():
+            figures.metrics[f"evaluate/{thing}/{stat}"] = estimate
+    figures.metrics |= {f"evaluate/{name}": estimate for name, estimate in found.alone.items()}
+    figures.counts |= {f"evaluate/{name}": count for name, count in found.counts.items()}
+    figures.missing |= found.missing
 
 
 def _duplicates(figures: Figures, evidence: Evidence) -> None:
@@ -224,7 +226,7 @@ FAMILIES: dict[str, Callable[[Figures, Evidence], None]] = {
     "win_rate": _win_rate,
     "win_rate_length_controlled": _length_controlled,
     "kl": _divergence,
-    "diversity": _diversity,
+    "lexical": _lexical,
     "duplicates": _duplicates,
     "length": _length,
     "truth_agreement": _truth_agreement,

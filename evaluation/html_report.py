@@ -24,7 +24,11 @@ from evaluation.views import comparisons, headline, part_label, plot_alone, plot
 from ratify.files import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
-DIVERSITY = ("distinct_1", "distinct_2", "distinct_4", "entropy_1", "entropy_2", "entropy_4", "duplicates")
+DIVERSITY = (
+    *("distinct_1", "distinct_2", "distinct_4", "entropy_1", "entropy_2", "entropy_4", "collision_4", "compression"),
+    *("self_repetition", "duplicates", "near_duplicates", "within_prompts", "across_prompts", "vendi"),
+    *("rare_mass", "rare_coverage"),
+)
 LENGTH = ("words", "words_p95", "tokens", "truncated")
 COUNTS = ("wins", "ties", "losses", "failed")
 JUDGED = {"training": "Training pairs", "heldout": "Held-out pairs"}

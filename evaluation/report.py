@@ -115,6 +115,8 @@ class Evidence:
     """Completion id → reward, for held-out replies."""
     gold: Mapping[tuple[str, str], Literal["a", "b", "tie"]] = field(default_factory=dict)
     """(a_id, b_id) of a label → what people prefer; either judged set."""
+    anchor: Sequence[str] = ()
+    """Frozen text by people that no training round sees, for the figures of rare words."""
     constitution: ConstitutionText | None = None
     curves: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     """Training stage → rows of its metrics.jsonl."""

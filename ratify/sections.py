@@ -459,6 +459,8 @@ class EvaluationSection(Section):
     """Resamples of prompts for each interval."""
     world: Literal["demo"] | None = None
     """`demo` adds the true compliance that the demo world's oracle computes."""
+    anchor: Path | None = None
+    """Text by people that no training round sees, for the figures of rare words; None leaves them out."""
 
 
 class StoreSection(Section):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from constitutions.hashes import constitution_hash
+from evaluation.anchor import read_anchor
 from evaluation.gate_record import write_gate
 from evaluation.html_report import write_html
 from evaluation.report import write_report
@@ -30,6 +31,7 @@ from flows.stages.stage import Metrics, Stage
 from generation.sampling import Sampled, sample_completions
 from judges.label_table import write_label_table
 from judges.questions import Pair
+from ratify.canonical import digest
 from ratify.config import Config
 from ratify.files import write_text
 from ratify.run_store import StageStore
@@ -50,6 +52,7 @@ def _lineage(context: RunContext) -> dict[str, Any]:
         "constitution": constitution_hash(constitution_of(context)),
         "judge": make_judge(context).fingerprint,
         "evaluation": config.evaluation.model_dump(mode="json"),
+        "anchor": digest([*read_anchor(config.evaluation.anchor)]) if config.evaluation.anchor else None,
         "seed": config.run.seed,
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from constitutions.hashes import constitution_hash
+from evaluation.anchor import read_anchor
 from evaluation.intervals import Estimate, Resampling, proportion
 from evaluation.judge_quality import JudgeQuality, read_judge_quality
 from evaluation.report import (
@@ -58,6 +59,7 @@ def gather(context: RunContext, found: Found) -> Evidence:
         properties=_truth(context, found),
         scored=list(_scored(found)),
         rewards=_rewards(found),
+        anchor=read_anchor(settings.anchor) if settings.anchor else (),
         constitution=_constitution(context),
         curves={stage: _curve(context.stage(stage).path) for stage in (train.REWARD_MODEL, train.POLICY)},
         stages=[_cost(manifest) for manifest in _manifests(context)],
