@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 LOCK ?= requirements/cpu.txt
 PYTORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 STAMP := $(VENV)/installed
+WORKERS ?= 2
 
 .PHONY: demo test lint format types demo-models help clean
 .DEFAULT_GOAL := help
@@ -16,7 +17,7 @@ demo: $(STAMP)  ## Install what is missing, then run the whole pipeline on the d
 	$(BIN)/ratify demo
 
 test: $(STAMP)  ## Install what is missing, then run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(STAMP)  ## Style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .
