@@ -54,27 +54,34 @@ class _Bar:
 class _Lines:
     def __init__(self, title: str) -> None:
         self._title = title
-        self._started = self._last = time.monotonic()
-        self._done = 0
+        self._started = self._printed = time.monotonic()
+        self._total = -1
+        self._mark, self._done = self._started, 0
+        """Since when the speed is measured, and how much was done then."""
 
     def update(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
-        if now - self._last < LINE_EVERY_S:
+        if (
+            total != self._total or done < self._done
+        ):  # another count begins: what was before it says nothing of its speed
+            self._total, self._mark, self._done = total, now, done
+        if now - self._printed < LINE_EVERY_S:
             return
         count = f"{done:,}/{total:,}, " if total else ""
         left = ""
         if self._done < done < total:
-            left = time_left((total - done) * (now - self._last) / (done - self._done))
+            left = time_left((total - done) * (now - self._mark) / (done - self._done))
         spent = f"{now - self._started:.0f} s{left}"
         print(f"  {self._title}: {count}{spent}  {note}".rstrip(), file=sys.stderr, flush=True)
-        self._last, self._done = now, done
+        self._printed = self._mark = now
+        self._done = done
 
     def say(self, line: str) -> None:
         print(f"  {self._title}: {line}", file=sys.stderr, flush=True)
 
 
 def time_left(seconds: float) -> str:
-    """What a line says of the time that is left, at the speed since the line before."""
+    """What a line says of the time that is left."""
     if seconds < 90:
         return f", {seconds:.0f} s left"
     return f", {seconds / 60:.0f} min left" if seconds < 5400 else f", {seconds / 3600:.1f} h left"

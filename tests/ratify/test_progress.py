@@ -18,9 +18,26 @@ def test_a_line_says_how_far_how_long_and_how_much_longer(
         shown.update(1500, 4000)
         shown.update(4000, 4000)
     assert capsys.readouterr().err.splitlines() == [
-        "  judging: 500/4,000, 10 s, 70 s left  50 calls/s",
+        "  judging: 500/4,000, 10 s, 61 s left  50 calls/s",
         "  judging: 1,500/4,000, 20 s, 25 s left",
         "  judging: 4,000/4,000, 30 s",
+    ]
+
+
+def test_the_time_before_a_count_began_does_not_slow_its_estimate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 50.0, 52.0, 60.0, 71.0])
+    monkeypatch.setattr("ratify.progress.time.monotonic", lambda: next(clock))
+    with progress("scoring") as shown:
+        shown.update(2, 300, "new")
+        shown.update(20, 300, "new")
+        shown.update(102, 300, "new")
+        shown.update(2, 300, "reference")
+    assert capsys.readouterr().err.splitlines() == [
+        "  scoring: 2/300, 50 s  new",
+        "  scoring: 102/300, 60 s, 20 s left  new",
+        "  scoring: 2/300, 71 s  reference",
     ]
 
 
