@@ -23,7 +23,7 @@ from constitutions.load import parse_constitution
 from constitutions.schema import Constitution
 from evaluation.flip_report import write_flip_report
 from flows.context import RunContext
-from flows.stages.label import LABELS, PAIRS, write_label_files
+from flows.stages.label import LABELS, PAIRS, writing_labels
 from flows.stages.relabel import Bench, counts
 from flows.stages.relabel_report import flip_figures, sides
 from judges.columns import Column, column_identity, pairs_identity, write_column
@@ -140,7 +140,8 @@ def measure(bench: MadeUp, name: str, folder: Path) -> Measured:
     figures = flip_figures(bench, edited, calls={"label/calls/count": 0}, gold=None, noise=None)
     written = write_flip_report(folder, figures)
     found = bench.labelled(new, edited.after.evidence, edited.after.made)
-    write_label_files(folder, found, bench.prompts, new)
+    with writing_labels(folder, new) as files:
+        files.add(found, bench.prompts)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - worked
     size = sum(path.stat().st_size for path in [*written, folder / LABELS, folder / PAIRS])
     return Measured(name, 0, seconds, cpu_seconds, figures["changed"], size)

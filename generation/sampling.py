@@ -66,8 +66,13 @@ class Shard(NamedTuple):
 
 def read_completions(folder: Path) -> list[Completion]:
     """The completions of a finished pass, in the order of the prompts."""
-    shards = sorted(folder.glob("completions-*.jsonl"))
-    return [completion for shard in shards for completion in read_records(shard, Completion)]
+    return list(stream_completions(folder))
+
+
+def stream_completions(folder: Path) -> Iterator[Completion]:
+    """The same, a shard in memory at a time."""
+    for shard in sorted(folder.glob("completions-*.jsonl")):
+        yield from read_records(shard, Completion)
 
 
 def completion_seed(run_seed: int, prompt_id: str, index: int) -> int:

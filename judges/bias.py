@@ -27,11 +27,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from math import comb
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from judges.questions import PairKeys, Questionnaire
 from ratify import types
@@ -64,6 +66,26 @@ class TwoOrders(NamedTuple):
     """1 when only a is of the judge's own family, −1 when only b is."""
     quality: float = 0.0
     """Which reply is better, positive for a; 0 everywhere when nobody knows."""
+
+
+@dataclass(frozen=True)
+class OrderColumns:
+    """`TwoOrders` of many pairs as numbers."""
+
+    prompts: NDArray[np.int64]
+    """(n,): equal for pairs of one prompt."""
+    values: Floats
+    """(n, 6): the fields of `TwoOrders` after the prompt, in their order."""
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def named(self, name: str) -> Floats:
+        """(n,): one field."""
+        return np.asarray(self.values[:, TwoOrders._fields.index(name) - 1])
+
+
+Judged = Sequence[TwoOrders] | OrderColumns
 
 
 class PositionBias(Record):
@@ -100,11 +122,7 @@ class JudgeBias(Record):
 
 
 def measure_bias(
-    judge: str,
-    principle: str,
-    pairs: Sequence[TwoOrders],
-    how: Resampling = STANDARD,
-    protocol: types.Protocol = "pairwise",
+    judge: str, principle: str, pairs: Judged, how: Resampling = STANDARD, protocol: types.Protocol = "pairwise"
 ) -> JudgeBias:
     """Measure every bias of one judge on one principle.
 
@@ -116,12 +134,22 @@ def measure_bias(
     return JudgeBias(judge=judge, principle=principle, compared=len(pairs), position=position, **slopes)
 
 
-def position_bias(pairs: Sequence[TwoOrders], how: Resampling = STANDARD) -> PositionBias:
+def columns_of(pairs: Judged) -> OrderColumns:
+    """Pairs as numbers."""
+    if isinstance(pairs, OrderColumns):
+        return pairs
+    numbers: dict[str, int] = {}
+    prompts = [numbers.setdefault(pair.prompt_id, len(numbers)) for pair in pairs]
+    values = np.array([pair[1:] for pair in pairs], dtype=np.float64).reshape(len(pairs), len(TwoOrders._fields) - 1)
+    return OrderColumns(np.array(prompts, dtype=np.int64), values)
+
+
+def position_bias(pairs: Judged, how: Resampling = STANDARD) -> PositionBias:
     """Same-position rate, its lean, and the favour for the first position; log-odds of 0 prefer nobody."""
     if not pairs:
         raise EvidenceError("position bias: no pair was judged in both orders")
-    prompts = [pair.prompt_id for pair in pairs]
-    scores = np.array([[pair.a_first, pair.b_first] for pair in pairs])
+    columns = columns_of(pairs)
+    prompts, scores = columns.prompts.tolist(), columns.values[:, :2]
     gaps = np.asarray(scores.sum(axis=1) / 2, dtype=np.float64)
     first, second = (scores > 0).all(axis=1), (scores < 0).all(axis=1)
     return PositionBias(
@@ -135,15 +163,16 @@ def position_bias(pairs: Sequence[TwoOrders], how: Resampling = STANDARD) -> Pos
     )
 
 
-def partial_slopes(pairs: Sequence[TwoOrders], how: Resampling = STANDARD) -> dict[str, Estimate]:
+def partial_slopes(pairs: Judged, how: Resampling = STANDARD) -> dict[str, Estimate]:
     """Least-squares slopes of the lead on the covariates that vary, by name."""
-    names = [name for name in COVARIATES if any(getattr(pair, name) for pair in pairs)]
+    columns = columns_of(pairs)
+    names = [name for name in COVARIATES if columns.named(name).any()]
     if not names:
         return {}
-    design = np.array([[getattr(pair, name) for name in names] for pair in pairs], dtype=np.float64)
-    leads = np.array([(pair.a_first - pair.b_first) / 2 for pair in pairs])
+    design = np.stack([columns.named(name) for name in names], axis=1)
+    leads = (columns.named("a_first") - columns.named("b_first")) / 2
     products = [*(design[:, :, None] * design[:, None, :]).reshape(len(pairs), -1).T, *(design * leads[:, None]).T]
-    prompts = [pair.prompt_id for pair in pairs]
+    prompts = columns.prompts.tolist()
     found = {}
     for place, name in enumerate(names):
         try:
@@ -224,7 +253,7 @@ def two_orders(
         better = 0.0 if quality is None else quality[a.id, b.id]
         covariates = (length_gap(a.text, b.text), format_gap(a.text, b.text), float(own(a)) - float(own(b)), better)
         for principle, both in keys.items():
-            scores = _scores(both, verdicts)
+            scores = scores_of(both, verdicts)
             if scores is not None:
                 found[principle].append(TwoOrders(a.prompt_id, *scores, *covariates))
     return dict(found)
@@ -246,7 +275,8 @@ def _noise(sums: Floats) -> Floats:
     return np.asarray(np.sqrt(2 * np.maximum(variance, 0.0)))
 
 
-def _scores(both: PairKeys, verdicts: Mapping[str, Verdict]) -> tuple[float, float] | None:
+def scores_of(both: PairKeys, verdicts: Mapping[str, Verdict]) -> tuple[float, float] | None:
+    """z(a, b) and z(b, a) of one view, pointwise the two leads; None where a verdict is missing."""
     one, other = verdicts.get(both.a), verdicts.get(both.b)
     if one is None or other is None or one.logit is None or other.logit is None:
         return None

@@ -6,7 +6,8 @@ trainer may use soft labels. Left out: making them from arrays (`label_table.py`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -71,6 +72,46 @@ def read_labels(path: Path) -> list[Label]:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Whole or not at all; one thread and fixed options, so that equal rows give equal bytes."""
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", version="2.6", row_group_size=ROWS_PER_GROUP)
+    """Whole or not at all."""
+    with writing_table(path, table.schema) as writer:
+        writer.add(table)
+
+
+@contextmanager
+def writing_table(path: Path, schema: pa.Schema) -> Iterator[TableWriter]:
+    """A table that grows by parts; the file is there, whole, when the context ends without an error."""
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd", version="2.6") as file:
+        writer = TableWriter(file, schema)
+        yield writer
+        writer.end()
+
+
+class TableWriter:
+    """Rows in, row groups out: one thread, fixed options and groups of one size, so that equal rows give equal bytes,
+    in whatever parts they come."""
+
+    def __init__(self, file: pq.ParquetWriter, schema: pa.Schema) -> None:
+        self._file = file
+        self._schema = schema
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+        self._empty = True
+
+    def add(self, table: pa.Table) -> None:
+        """Add rows; a group that is full is written."""
+        self._waiting.append(table)
+        self._rows += table.num_rows
+        while self._rows >= ROWS_PER_GROUP:
+            self._write(ROWS_PER_GROUP)
+
+    def end(self) -> None:
+        """Write what waits; a table without rows has its columns nevertheless."""
+        if self._rows or self._empty:
+            self._write(self._rows)
+
+    def _write(self, rows: int) -> None:
+        """Rows that lie in several pieces would be cut into pages at the seams, so they are laid together first."""
+        whole = pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table()
+        self._file.write_table(whole.slice(0, rows).combine_chunks(), row_group_size=ROWS_PER_GROUP)
+        rest = whole.slice(rows)
+        self._waiting, self._rows, self._empty = [rest], rest.num_rows, False

@@ -27,8 +27,13 @@ MOST_KEYS = 2**31 // 64
 """A column of texts addresses its characters with 32 bits."""
 
 
-def write_label_table(path: Path, labelled: Labelled, keys: pa.Array | None = None) -> None:
-    """Write every label as Parquet, ties and failures too; `keys` are `verdict_keys(labelled)` if they are at hand."""
+def write_label_table(path: Path, labelled: Labelled) -> None:
+    """Write every label as Parquet, ties and failures too."""
+    write_table(path, label_rows(labelled, verdict_keys(labelled)))
+
+
+def label_rows(labelled: Labelled, keys: pa.Array) -> pa.Table:
+    """Every label as a row; `keys` are `verdict_keys(labelled)`."""
     a_ids, b_ids = zip(*((a.id, b.id) for a, b in labelled.pairs), strict=True) if labelled.pairs else ((), ())
     made = labelled.made
     lost = np.isnan(made.margin)
@@ -40,14 +45,14 @@ def write_label_table(path: Path, labelled: Labelled, keys: pa.Array | None = No
         pa.array(made.probability, pa.float64(), mask=lost),
         pa.array(made.margin, pa.float64(), mask=lost),
         _views(made),
-        verdict_keys(labelled) if keys is None else keys,
+        keys,
         pa.array([reasons(labelled, row) if failed else [] for row, failed in enumerate(lost)], pa.list_(pa.string())),
         _names(made.principles, labelled.evidence.by_checks),
     ]
-    write_table(path, pa.Table.from_arrays(columns, schema=LABEL_COLUMNS))
+    return pa.Table.from_arrays(columns, schema=LABEL_COLUMNS)
 
 
-def write_objectives(path: Path, split: Mapping[str, Labelled]) -> None:
+def objective_rows(split: Mapping[str, Labelled]) -> pa.Table:
     """One column of P(a is better) per objective; null where none of its principles speaks or a verdict is missing."""
     pairs = next(iter(split.values())).pairs
     columns = {
@@ -57,7 +62,7 @@ def write_objectives(path: Path, split: Mapping[str, Labelled]) -> None:
     }
     for name, each in split.items():
         columns[name] = pa.array(each.made.probability, pa.float64(), mask=np.isnan(each.made.margin))
-    write_table(path, pa.table(columns))
+    return pa.table(columns)
 
 
 def _views(made: Aggregated) -> pa.Array:

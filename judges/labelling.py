@@ -71,6 +71,11 @@ class Tally:
     failures: dict[str, Failure] = field(default_factory=dict)
     """Why a verdict is missing, by key."""
 
+    @classmethod
+    def empty(cls) -> Tally:
+        """Of a pass that asked nothing."""
+        return cls(LabellingStatistics())
+
 
 @dataclass(frozen=True)
 class Collection:

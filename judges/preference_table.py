@@ -33,6 +33,10 @@ class PairCounts(NamedTuple):
     empty: int
     """Decided labels in which a reply is empty; a trainer has nothing to learn from it."""
 
+    def plus(self, other: PairCounts) -> PairCounts:
+        """Of both."""
+        return PairCounts(*(one + more for one, more in zip(self, other, strict=True)))
+
 
 class Preferences(NamedTuple):
     """The labels that are preference data."""
@@ -54,16 +58,21 @@ def preferences(pairs: Sequence[Pair], made: Aggregated) -> Preferences:
 
 
 def write_preferences(
-    path: Path, labelled: Labelled, prompts: Mapping[str, Prompt], constitution_hash: str, keys: pa.Array | None = None
+    path: Path, labelled: Labelled, prompts: Mapping[str, Prompt], constitution_hash: str
 ) -> PairCounts:
-    """Write preference data in the conversational format of TRL's trainers; `prompts` is by id.
+    """Write preference data in the conversational format of TRL's trainers; `prompts` is by id."""
+    rows, counts = preference_rows(labelled, prompts, constitution_hash, verdict_keys(labelled))
+    write_table(path, rows)
+    return counts
 
-    `keys` are `verdict_keys(labelled)` if they are at hand.
-    """
+
+def preference_rows(
+    labelled: Labelled, prompts: Mapping[str, Prompt], constitution_hash: str, keys: pa.Array
+) -> tuple[pa.Table, PairCounts]:
+    """The decided labels as rows, and what became of the others; `keys` are `verdict_keys(labelled)`."""
     pairs, made = labelled.pairs, labelled.made
     rows, counts = preferences(pairs, made)
     for_a = made.outcome[rows] == A
-    keys = verdict_keys(labelled) if keys is None else keys
     sides = [pairs[row] if first else pairs[row][::-1] for row, first in zip(rows.tolist(), for_a, strict=True)]
     chosen, rejected = [one for one, _ in sides], [other for _, other in sides]
     probability = made.probability[rows]
@@ -81,8 +90,7 @@ def write_preferences(
         keys.take(pa.array(rows)),
         pa.array([constitution_hash] * len(rows), pa.string()),
     ]
-    write_table(path, pa.Table.from_arrays(columns, schema=PAIR_COLUMNS))
-    return counts
+    return pa.Table.from_arrays(columns, schema=PAIR_COLUMNS), counts
 
 
 def _conversations(names: Sequence[str], prompts: Mapping[str, Prompt]) -> pa.Array:

@@ -100,23 +100,40 @@ class OrderStatistics:
         return figures | {f"label/order/flip_rate/{name}": rate for name, rate in sorted(self.flip_rate.items())}
 
 
+@dataclass
+class OrderCounts:
+    """Counts of flips, from which `OrderStatistics` are made; keys and verdicts may come in parts."""
+
+    seen: Counter[str] = field(default_factory=Counter)
+    """Views that were judged in both orders, by principle."""
+    flipped: Counter[str] = field(default_factory=Counter)
+    first: int = 0
+    """Flips to the first position."""
+
+    def add(self, keys: Sequence[Mapping[str, PairKeys]], verdicts: Mapping[str, Verdict]) -> None:
+        """Count some pairs; a missing order does not count, log-odds of exactly 0 prefer nobody."""
+        for name, one, other in _both_orders(keys, verdicts):
+            self.seen[name] += 1
+            if one * other > 0:
+                self.flipped[name] += 1
+                self.first += one > 0
+
+    def statistics(self) -> OrderStatistics:
+        """What they amount to."""
+        total, seen = self.flipped.total(), self.seen.total()
+        return OrderStatistics(
+            compared=seen,
+            same_position_rate=total / seen if seen else 0.0,
+            first_position_rate=self.first / total if total else 0.5,
+            flip_rate={name: self.flipped[name] / count for name, count in sorted(self.seen.items())},
+        )
+
+
 def order_statistics(keys: Sequence[Mapping[str, PairKeys]], verdicts: Mapping[str, Verdict]) -> OrderStatistics:
-    """Count flips among pairwise verdicts; a missing order does not count, log-odds of exactly 0 prefer nobody."""
-    seen: Counter[str] = Counter()
-    flipped: Counter[str] = Counter()
-    first = 0
-    for name, one, other in _both_orders(keys, verdicts):
-        seen[name] += 1
-        if one * other > 0:
-            flipped[name] += 1
-            first += one > 0
-    total = flipped.total()
-    return OrderStatistics(
-        compared=seen.total(),
-        same_position_rate=total / seen.total() if seen else 0.0,
-        first_position_rate=first / total if total else 0.5,
-        flip_rate={name: flipped[name] / count for name, count in sorted(seen.items())},
-    )
+    """Count flips among pairwise verdicts."""
+    counts = OrderCounts()
+    counts.add(keys, verdicts)
+    return counts.statistics()
 
 
 def _both_orders(

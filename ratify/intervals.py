@@ -33,7 +33,7 @@ Statistic = Callable[[Floats], Floats]
 """From column sums of shape (..., columns) to values of shape (...)."""
 
 HELD_LIMIT = 8_000_000
-"""Multiplicities (draws times clusters) that are kept from one figure to the next: 64 MB."""
+"""Multiplicities (draws times clusters) that are kept from one figure to the next: 8 MB, as no count is above 255."""
 
 
 class EvidenceError(InputError):
@@ -125,18 +125,19 @@ def resampled_sums(sums: Floats, how: Resampling) -> Floats:
 def multiplicities(size: int, how: Resampling) -> Iterable[Floats]:
     """How often each of `size` clusters is in each resample, in parts of shape (some draws, size)."""
     if size * how.draws <= HELD_LIMIT:
-        return [_held_multiplicities(size, how.draws, how.seed)]
+        return (times.astype(np.float64) for times in _held_multiplicities(size, how.draws, how.seed))
     return _drawn_multiplicities(size, how.draws, np.random.default_rng(how.seed))
 
 
 @lru_cache(maxsize=2)
-def _held_multiplicities(size: int, draws: int, seed: int) -> Floats:
-    """Kept, because all figures of one report resample the same prompts."""
-    return np.concatenate(list(_drawn_multiplicities(size, draws, np.random.default_rng(seed))))
+def _held_multiplicities(size: int, draws: int, seed: int) -> list[NDArray[np.unsignedinteger]]:
+    """Kept, because all figures of one report resample the same prompts; in the smallest numbers that hold them."""
+    parts = _drawn_multiplicities(size, draws, np.random.default_rng(seed))
+    return [times.astype(np.min_scalar_type(int(times.max()))) for times in parts]
 
 
 def _drawn_multiplicities(size: int, draws: int, generator: np.random.Generator) -> Iterator[Floats]:
-    step = max(1, HELD_LIMIT // (4 * size))
+    step = max(1, HELD_LIMIT // (16 * size))
     for start in range(0, draws, step):
         count = min(step, draws - start)
         rows = generator.integers(0, size, size=(count, size)) + size * np.arange(count)[:, None]

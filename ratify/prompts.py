@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -13,6 +14,7 @@ from ratify.canonical import digest
 from ratify.errors import InputError
 from ratify.types import Message, Prompt
 
+Found = TypeVar("Found")
 _KEYS = {"id", "messages", "prompt", "tags"}
 
 
@@ -22,24 +24,80 @@ def load_prompts(path: Path, limit: int | None = None, seed: int = 0) -> list[Pr
     Raises:
         InputError: missing or empty file, a line that is not JSON, a field that is wrong, an id that occurs twice.
     """
-    lines = _read_lines(path)
-    prompts = [_parse(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not prompts:
+    prompts: dict[str, Prompt] = {}
+    for _, prompt in _read(path):
+        prompts[prompt.id] = prompt
+    return list(_drawn(prompts, limit, seed).values())
+
+
+class PromptFile(Mapping[str, Prompt]):
+    """The prompts of `load_prompts` by id, read from the file when they are looked up: in memory are ids and places.
+
+    Raises:
+        InputError: as `load_prompts`; and at a look-up, when the file has changed.
+    """
+
+    def __init__(self, path: Path, limit: int | None = None, seed: int = 0) -> None:
+        self._path = path
+        self._offsets = _drawn({prompt.id: offset for offset, prompt in _read(path)}, limit, seed)
+        """In bytes."""
+
+    def __getitem__(self, name: str) -> Prompt:
+        with self._path.open("rb") as file:
+            file.seek(self._offsets[name])
+            line = file.readline()
+        try:
+            prompt = _parse(self._path, 1, line.decode())
+        except (InputError, UnicodeDecodeError):
+            prompt = None
+        if prompt is None or prompt.id != name:
+            raise InputError(f"prompt file {self._path} changed while it was used; run the same command again")
+        return prompt
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._offsets)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+
+def _drawn(found: dict[str, Found], limit: int | None, seed: int) -> dict[str, Found]:
+    if limit is None or limit >= len(found):
+        return found
+    chosen = set(random.Random(seed).sample(range(len(found)), limit))
+    return {name: each for index, (name, each) in enumerate(found.items()) if index in chosen}
+
+
+def _read(path: Path) -> Iterator[tuple[int, Prompt]]:
+    """Every prompt with the place in bytes where it begins."""
+    seen: dict[str, int] = {}
+    for number, offset, line in _lines(path):
+        prompt = _parse(path, number, line)
+        if prompt.id in seen:
+            raise InputError(
+                f"{path}: prompt {len(seen) + 1} repeats the id (or text) {prompt.id!r} of prompt {seen[prompt.id]}"
+            )
+        seen[prompt.id] = len(seen) + 1
+        yield offset, prompt
+    if not seen:
         raise InputError(f'prompt file {path} is empty; give it one JSON object per line with a "prompt" or "messages"')
-    _refuse_duplicates(path, prompts)
-    if limit is None or limit >= len(prompts):
-        return prompts
-    chosen = sorted(random.Random(seed).sample(range(len(prompts)), limit))
-    return [prompts[index] for index in chosen]
 
 
-def _read_lines(path: Path) -> list[str]:
+def _lines(path: Path) -> Iterator[tuple[int, int, str]]:
+    """The lines that are not blank: their numbers from 1, where they begin, their texts."""
+    offset = 0
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                text = line.decode()
+                if text.strip():
+                    yield number, offset, text
+                offset += len(line)
     except FileNotFoundError:
         raise InputError(f"prompt file {path} does not exist") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"prompt file {path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+        at = offset + error.start
+        raise InputError(f"prompt file {path} is not UTF-8 text (byte {at}); save it as UTF-8") from None
     except OSError as error:
         raise InputError(f"prompt file {path} cannot be read: {error.strerror}") from None
 
@@ -81,13 +139,3 @@ def _tags(path: Path, number: int, tags: Any) -> tuple[str, ...]:
     if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
         raise InputError.at(path, number, '"tags" is a list of texts')
     return tuple(tags)
-
-
-def _refuse_duplicates(path: Path, prompts: list[Prompt]) -> None:
-    seen: dict[str, int] = {}
-    for number, prompt in enumerate(prompts, 1):
-        if prompt.id in seen:
-            raise InputError(
-                f"{path}: prompt {number} repeats the id (or text) {prompt.id!r} of prompt {seen[prompt.id]}"
-            )
-        seen[prompt.id] = number

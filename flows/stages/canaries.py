@@ -7,7 +7,7 @@ and `reliability.svg`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,6 @@ from judges.bias import JudgeBias
 from judges.calibration import Calibrator
 from judges.gold import Gold, GoldAgreement, gold_agreement, load_gold
 from judges.gold_calibration import CalibratorSet, calibrated, fit_on_gold, write_calibrators
-from judges.labelling import Collection
 from judges.labels import label_pairs, labels_of
 from judges.questions import Judge, Question, Questionnaire, write_questions
 from judges.reliability import Reliability
@@ -30,7 +29,7 @@ from ratify.canonical import file_digest
 from ratify.errors import BudgetError
 from ratify.files import write_text
 from ratify.intervals import Resampling
-from ratify.types import Verdict
+from ratify.types import Failure, Verdict
 
 QUALITY = "judge.json"
 CALIBRATOR = "calibrator.json"
@@ -74,29 +73,34 @@ def write_canaries(context: RunContext, constitution: Constitution, judge: Judge
     return Canaries(gold, sheet, coverage.decided)
 
 
-def mixed(questions: Mapping[str, Question], canaries: Canaries | None) -> dict[str, Question]:
-    """The questions with those of the canaries spread evenly among them."""
-    among = canaries.sheet.questions if canaries else {}
-    places = [*_places(questions), *_places(among)]
-    return {question.key: question for _, _, question in sorted(places, key=lambda each: each[:2])}
-
-
-def _places(questions: Mapping[str, Question]) -> Iterator[tuple[float, str, Question]]:
-    """Each question with its place between 0 and 1; its key settles who comes first at one place."""
-    for number, (key, question) in enumerate(questions.items()):
-        yield (number + 0.5) / len(questions), key, question
+def mixed(questions: Iterable[Question], total: int, canaries: Canaries | None) -> Iterator[Question]:
+    """The questions, of which there are about `total`, with those of the canaries spread evenly among them."""
+    among = list(canaries.sheet.questions.values()) if canaries else []
+    number = 0
+    for asked, question in enumerate(questions):
+        while number < len(among) and (number + 0.5) / len(among) < (asked + 0.5) / total:
+            yield among[number]
+            number += 1
+        yield question
+    yield from among[number:]
 
 
 def examine_canaries(
-    context: RunContext, canaries: Canaries, collection: Collection, constitution: Constitution, judge: Judge
+    context: RunContext,
+    canaries: Canaries,
+    constitution: Constitution,
+    judge: Judge,
+    *,
+    verdicts: Mapping[str, Verdict],
+    failures: Mapping[str, Failure],
 ) -> Findings:
-    """Hold the canaries against gold and learn from them what verdicts are worth.
+    """Hold the canaries against gold and learn from them what verdicts are worth; verdicts and failures by key.
 
     Raises:
         BudgetError: the judge agrees with fewer of them than `gold.min_agreement`.
         EvidenceError: too few of them to calibrate with.
     """
-    settings, gold, verdicts, failures = context.config.gold, canaries.gold, collection.verdicts, collection.failures
+    settings, gold = context.config.gold, canaries.gold
     labels = labels_of(
         label_pairs(canaries.sheet, verdicts, failures, constitution, judge.protocol, decided=canaries.decided)
     )

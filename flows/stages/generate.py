@@ -7,14 +7,15 @@ completions in `train/` and `heldout/`, and the server's log.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 from flows.context import RunContext, endpoint_identity
 from flows.stages.servers import check_endpoint, policy_client
 from flows.stages.stage import Metrics, Stage
-from generation.sampling import Sampled, read_completions, sample_completions
+from generation.sampling import Sampled, read_completions, sample_completions, stream_completions
 from ratify.canonical import digest
-from ratify.prompts import load_prompts
+from ratify.prompts import PromptFile, load_prompts
 from ratify.run_store import StageStore
 from ratify.sections import SamplingSection
 from ratify.types import Completion, Prompt
@@ -28,6 +29,12 @@ def training_prompts(context: RunContext) -> list[Prompt]:
     """The prompts whose completions are judged and trained on."""
     config = context.config
     return load_prompts(config.prompts.train, config.prompts.train_limit, config.run.seed)
+
+
+def training_prompts_by_id(context: RunContext) -> PromptFile:
+    """The same by id, read from their file when they are looked up."""
+    config = context.config
+    return PromptFile(config.prompts.train, config.prompts.train_limit, config.run.seed)
 
 
 def heldout_prompts(context: RunContext) -> list[Prompt]:
@@ -45,6 +52,11 @@ def heldout_sampling(context: RunContext) -> SamplingSection:
 def training_completions(context: RunContext) -> list[Completion]:
     """The finished candidates of this round."""
     return read_completions(context.stage(NAME).path / "train")
+
+
+def stream_training_completions(context: RunContext) -> Iterator[Completion]:
+    """The same, one shard in memory at a time."""
+    return stream_completions(context.stage(NAME).path / "train")
 
 
 def heldout_completions(context: RunContext) -> list[Completion]:

@@ -6,7 +6,7 @@ A server is started only when a verdict is missing: relabelling with verdicts th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -30,11 +30,12 @@ from flows.stages.canaries import (
 from flows.stages.judge_server import check_readout, log_abilities
 from flows.stages.servers import check_endpoint, judge_client
 from flows.stages.spending import judging_budget
+from judges import bias
 from judges.assignment import cover
 from judges.bias import JudgeBias, bias_metrics, measure_bias, require_fair, two_orders
 from judges.gold import load_gold
 from judges.judge_processes import JudgeProcesses
-from judges.labelling import Collection, collect_verdicts
+from judges.labelling import Collection, Tally, label_stream
 from judges.labels import Labelled, label_pairs, labels_of
 from judges.model_judge import ModelJudge
 from judges.questions import Judge, Pair, Question, Questionnaire, write_questions
@@ -184,13 +185,17 @@ def hear(context: RunContext, questionnaire: Questionnaire, *, log_path: Path, w
     """
     constitution, judge = constitution_of(context), make_judge(context)
     watch = write_canaries(context, constitution, judge) if watched else None
-    collection = asyncio.run(_collect(context, mixed(questionnaire.questions, watch), log_path))
-    biases = _measured_bias(context, questionnaire, collection.verdicts)
-    findings = examine_canaries(context, watch, collection, constitution, judge) if watch else None
+    whole = {each.key: each for each in mixed(questionnaire.questions.values(), len(questionnaire.questions), watch)}
+    collection = asyncio.run(_collect(context, whole, log_path))
+    seen, failures = collection.verdicts, collection.failures
+    biases = fair_biases(context, two_orders(questionnaire, seen))
+    findings = None
+    if watch:
+        findings = examine_canaries(context, watch, constitution, judge, verdicts=seen, failures=failures)
     metrics = collection.statistics.metrics() | money_spent(context, collection.statistics)
     return Heard(
         judge, collection, watch, biases, findings,
-        worth=calibrated_verdicts(collection.verdicts, findings, constitution),
+        worth=calibrated_verdicts(seen, findings, constitution),
         metrics=metrics | bias_metrics(biases) | findings_metrics(findings),
     )  # fmt: skip
 
@@ -203,20 +208,16 @@ def money_spent(context: RunContext, statistics: LabellingStatistics) -> dict[st
     return {f"label/money/{price.currency}": price.cost(statistics.prompt_tokens, statistics.completion_tokens)}
 
 
-def _measured_bias(
-    context: RunContext, questionnaire: Questionnaire, verdicts: Mapping[str, Verdict]
-) -> list[JudgeBias]:
+def fair_biases(context: RunContext, judged: Mapping[str, bias.Judged]) -> list[JudgeBias]:
     """What position, length and format decided, by principle; a judge that goes by position is refused.
 
     Raises:
         BudgetError: more than `judge.max_same_position` of a principle's pairs prefer the same position in both orders.
     """
-    judge, protocol = make_judge(context).fingerprint, context.config.judge.protocol
-    sheets = two_orders(questionnaire, verdicts)
-    how = resampling(context)
-    biases = [measure_bias(judge, principle, pairs, how, protocol) for principle, pairs in sheets.items()]
-    for bias in biases:
-        require_fair(bias, context.config.judge.max_same_position)
+    judge, protocol, how = make_judge(context).fingerprint, context.config.judge.protocol, resampling(context)
+    biases = [measure_bias(judge, principle, pairs, how, protocol) for principle, pairs in judged.items()]
+    for found in biases:
+        require_fair(found, context.config.judge.max_same_position)
     return biases
 
 
@@ -232,24 +233,46 @@ async def collect(
     context: RunContext, questions: Mapping[str, Question], store: VerdictStore, log_path: Path
 ) -> Collection:
     """The verdicts of some questions; a server is started only when `store` lacks one."""
-    if context.config.judge.kind != "model" or not store.lacks(questions):
-        return await _ask(context, questions, make_judge(context), store)
-    if context.config.judge.batch:
-        return await collect_by_batch(context, questions, store, lambda client: make_judge(context, client))
+    tally = await ask(context, questions.values, len(questions), store, log_path)
+    verdicts = store.get(key for key in questions if key not in tally.failures)
+    return Collection(verdicts, tally.failures, tally.statistics)
+
+
+async def ask(
+    context: RunContext, questions: Callable[[], Iterable[Question]], total: int, store: VerdictStore, log_path: Path
+) -> Tally:
+    """Have questions answered that `store` has no verdict for; a server is started only when there are any.
+
+    Args:
+        context: The round.
+        questions: Makes the same questions each time.
+        total: How many there are; an estimate will do.
+        store: Where answers go.
+        log_path: Where a managed server logs.
+    """
+    section = context.config.judge
+    if section.kind != "model" or not store.lacks(question.key for question in questions()):
+        return await _ask(context, questions(), total, make_judge(context), store)
+    if section.batch:
+        # A batch is a file of everything that is missing: here all questions are held.
+        whole = {question.key: question for question in questions()}
+        found = await collect_by_batch(context, whole, store, lambda client: make_judge(context, client))
+        return Tally(found.statistics, found.failures)
     async with judge_client(context, log_path=log_path) as client:
-        await log_abilities(client, context.config.judge, log_path.parent)
-        if context.config.judge.processes == 1:
-            return await _ask(context, questions, make_judge(context, client), store)
-        section = context.config.judge
+        await log_abilities(client, section, log_path.parent)
+        if section.processes == 1:
+            return await _ask(context, questions(), total, make_judge(context, client), store)
         identity = digest(endpoint_identity(section))
         async with JudgeProcesses(section, client.base_url, client.model, model_hash=identity) as judge:
-            return await _ask(context, questions, judge, store)
+            return await _ask(context, questions(), total, judge, store)
 
 
-async def _ask(context: RunContext, questions: Mapping[str, Question], judge: Judge, store: VerdictStore) -> Collection:
+async def _ask(
+    context: RunContext, questions: Iterable[Question], total: int, judge: Judge, store: VerdictStore
+) -> Tally:
     section = context.config.judge
     with context.show("judging") as progress, judging_budget(context, judge_shape(context)) as budget:
-        return await collect_verdicts(
-            questions, judge, store,
+        return await label_stream(
+            questions, judge, store, total=total,
             failure_budget=section.failure_budget, progress=progress, budget=budget, price=section.price,
         )  # fmt: skip

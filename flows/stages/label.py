@@ -8,23 +8,29 @@ objective) and `objectives/tier=NAME/pairs.parquet` (what a reward model for tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import pyarrow as pa
 
 from constitutions.hashes import constitution_hash
 from constitutions.schema import Constitution
 from flows.context import RunContext, files_identity
 from flows.stages import generate
+from flows.stages.block_judging import BlockJudging
 from flows.stages.canaries import gold_lineage, judge_summary
-from flows.stages.judging import DECIDED, constitution_of, judge_pairs, make_judge
+from flows.stages.judging import DECIDED, constitution_of, make_judge
+from flows.stages.pair_blocks import Sheets, training_blocks
 from flows.stages.panel_judging import check_panel, judge_by_panel, panel_lineage, panel_summary
 from flows.stages.stage import Metrics, Stage
-from judges.label_table import verdict_keys, write_label_table, write_objectives
+from judges.dataset import TableWriter, writing_table
+from judges.label_table import label_rows, objective_rows, verdict_keys
 from judges.labels import Labelled, split_labels
 from judges.pairs import draw_pairs
-from judges.preference_table import PairCounts, write_preferences
+from judges.preference_table import PairCounts, preference_rows
 from ratify.errors import InputError
 from ratify.run_store import StageStore
 from ratify.types import Prompt
@@ -48,49 +54,89 @@ def _lineage(context: RunContext) -> dict[str, Any]:
 
 def _work(context: RunContext, stage: StageStore) -> Metrics:
     config = context.config
+    whole = _judged_by_panel if config.panel.judges else _judged
+    with writing_labels(stage.path, constitution_of(context)) as files:
+        metrics = whole(context, stage, files)
+        counts, identical = files.counts, metrics["label/identical/count"]
+        if not counts.pairs:
+            raise InputError(
+                f"no pair was decided: {counts.ties} ties, {counts.failed} failures, {identical} pairs of "
+                "identical replies; sample more candidates, raise sampling.temperature or lower the constitution's "
+                "aggregate.min_margin"
+            )
+    return metrics
+
+
+def _judged(context: RunContext, stage: StageStore, files: LabelFiles) -> Metrics:
+    """One judge, block by block."""
+    per_pair = context.config.labels.principles_per_pair or 0
+    sheets = Sheets(lambda: training_blocks(context), constitution_of(context), make_judge(context), per_pair)
+    judging = BlockJudging(context, sheets, log_path=stage.path / "server.log")
+    judging.listen()
+    for block, found in judging.labels():
+        _add(context, files, found, block.prompts)
+    return judging.close() | _metrics(files.counts, sheets.pairs, sheets.identical)
+
+
+def _judged_by_panel(context: RunContext, stage: StageStore, files: LabelFiles) -> Metrics:
+    """A panel, whose judges' verdicts are all in memory."""
+    config = context.config
     prompts = {prompt.id: prompt for prompt in generate.training_prompts(context)}
     completions = generate.training_completions(context)
     drawn = draw_pairs(completions, config.labels.pairs_per_prompt, config.run.seed)
-    judge = judge_by_panel if config.panel.judges else judge_pairs
-    judged = judge(
+    judged = judge_by_panel(
         context, prompts, drawn.pairs,
         log_path=stage.path / "server.log", stage=NAME, per_pair=config.labels.principles_per_pair or 0,
     )  # fmt: skip
-    constitution = constitution_of(context)
-    counts = write_label_files(stage.path, judged.labelled, prompts, constitution)
-    if counts.pairs:
-        for by in config.labels.objectives:
-            split = split_labels(judged.labelled, constitution, config.judge.protocol, by)
-            write_objective_files(stage.path, split, by, prompts, constitution)
-    else:
-        raise InputError(
-            f"no pair was decided: {counts.ties} ties, {counts.failed} failures, {drawn.identical} pairs of "
-            "identical replies; sample more candidates, raise sampling.temperature or lower the constitution's "
-            "aggregate.min_margin"
-        )
-    return judged.metrics | _metrics(counts, len(drawn.pairs), drawn.identical)
+    _add(context, files, judged.labelled, prompts)
+    return judged.metrics | _metrics(files.counts, len(drawn.pairs), drawn.identical)
 
 
-def write_label_files(
-    folder: Path, labelled: Labelled, prompts: Mapping[str, Prompt], constitution: Constitution
-) -> PairCounts:
-    """Write every label and the preference data that follow from them; `prompts` is by id."""
-    keys = verdict_keys(labelled)
-    write_label_table(folder / LABELS, labelled, keys)
-    return write_preferences(folder / PAIRS, labelled, prompts, constitution_hash(constitution), keys)
+def _add(context: RunContext, files: LabelFiles, found: Labelled, prompts: Mapping[str, Prompt]) -> None:
+    config = context.config
+    files.add(found, prompts)
+    for by in config.labels.objectives:
+        files.add_objectives(split_labels(found, constitution_of(context), config.judge.protocol, by), by, prompts)
 
 
-def write_objective_files(
-    folder: Path, split: Mapping[str, Labelled], by: str, prompts: Mapping[str, Prompt], constitution: Constitution
-) -> None:
-    """Write the table of soft labels by objective, and each objective's own preference data."""
-    if not split:
-        return
-    write_objectives(folder / objectives_table(by), split)
-    for name, labelled in split.items():
-        path = folder / objective_pairs(f"{by}={name}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_preferences(path, labelled, prompts, constitution_hash(constitution))
+class LabelFiles:
+    """What labelling leaves, written as labels come."""
+
+    def __init__(self, folder: Path, constitution: Constitution, opened: ExitStack) -> None:
+        self._folder = folder
+        self._constitution = constitution_hash(constitution)
+        self._opened = opened
+        self._tables: dict[str, TableWriter] = {}
+        self.counts = PairCounts(0, 0, 0, 0, 0)
+        """What became of the labels so far."""
+
+    def add(self, labelled: Labelled, prompts: Mapping[str, Prompt]) -> None:
+        """Add labels and the preference data that follow from them; `prompts` is by id."""
+        keys = verdict_keys(labelled)
+        rows, counts = preference_rows(labelled, prompts, self._constitution, keys)
+        self._write(LABELS, label_rows(labelled, keys))
+        self._write(PAIRS, rows)
+        self.counts = self.counts.plus(counts)
+
+    def add_objectives(self, split: Mapping[str, Labelled], by: str, prompts: Mapping[str, Prompt]) -> None:
+        """Add the soft labels by objective, and each objective's own preference data."""
+        if split:
+            self._write(objectives_table(by), objective_rows(split))
+        for name, found in split.items():
+            rows, _ = preference_rows(found, prompts, self._constitution, verdict_keys(found))
+            self._write(objective_pairs(f"{by}={name}"), rows)
+
+    def _write(self, name: str, rows: pa.Table) -> None:
+        if name not in self._tables:
+            self._tables[name] = self._opened.enter_context(writing_table(self._folder / name, rows.schema))
+        self._tables[name].add(rows)
+
+
+@contextmanager
+def writing_labels(folder: Path, constitution: Constitution) -> Iterator[LabelFiles]:
+    """Files that are all there, whole, when the context ends without an error."""
+    with ExitStack() as opened:
+        yield LabelFiles(folder, constitution, opened)
 
 
 def objectives_table(by: str) -> str:

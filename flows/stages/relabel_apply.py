@@ -17,12 +17,13 @@ import numpy as np
 from constitutions.hashes import constitution_hash
 from evaluation.flip_report import write_flip_report
 from flows.stages.judging import DECIDED, check_judge, money_spent
-from flows.stages.label import objectives_table, write_label_files, write_objective_files
+from flows.stages.label import objectives_table, writing_labels
 from flows.stages.relabel import Bench, Held, counts, flatten, strata_of
 from flows.stages.relabel_report import Edited, demo_gold, flip_figures, flip_rate, read_gold, sides
 from judges import flips
 from judges.aggregate import Outcomes, aggregate
-from judges.label_table import write_objectives
+from judges.dataset import write_table
+from judges.label_table import objective_rows
 from judges.labels import split_labels
 from judges.questions import write_questions
 from judges.statistics import LabellingStatistics
@@ -147,10 +148,11 @@ def _write_labels(bench: Bench, edited: Edited, folder: Path) -> None:
     """What the stage would write, and both tables of soft labels by objective whether it would or not."""
     constitution, asked_for = edited.after.constitution, bench.context.config.labels.objectives
     found = bench.labelled(constitution, edited.after.evidence, edited.after.made)
-    write_label_files(folder, found, bench.prompts, constitution)
-    for by in OBJECTIVES:
-        split = split_labels(found, constitution, bench.judge.protocol, by)
-        if by in asked_for:
-            write_objective_files(folder, split, by, bench.prompts, constitution)
-        elif split:
-            write_objectives(folder / objectives_table(by), split)
+    with writing_labels(folder, constitution) as files:
+        files.add(found, bench.prompts)
+        for by in OBJECTIVES:
+            split = split_labels(found, constitution, bench.judge.protocol, by)
+            if by in asked_for:
+                files.add_objectives(split, by, bench.prompts)
+            elif split:
+                write_table(folder / objectives_table(by), objective_rows(split))

@@ -78,8 +78,9 @@ def test_canaries_are_spread_over_the_whole_pass() -> None:
     gold_prompts, gold_pairs = {f"gold/{name}": each for name, each in prompts.items()}, pairs[:5]
     told = Questionnaire({f"gold{key}": question._replace(key=f"gold{key}") for key, question in
                           asked(judge, rules, prompts, gold_pairs).questions.items()}, gold_pairs, [])  # fmt: skip
-    order = list(mixed(sheet.questions, Canaries(Gold(gold_prompts, gold_pairs, [], {}), told)))
+    canaries, total = Canaries(Gold(gold_prompts, gold_pairs, [], {}), told), len(sheet.questions)
+    order = [question.key for question in mixed(sheet.questions.values(), total, canaries)]
     assert len(order) == 110 and set(order) == {*sheet.questions, *told.questions}
     places = [place for place, key in enumerate(order) if key.startswith("gold")]
     assert len(places) == 10 and all(8 <= later - one <= 14 for one, later in itertools.pairwise(places))
-    assert list(mixed(sheet.questions, None)) == list(sheet.questions)
+    assert [question.key for question in mixed(sheet.questions.values(), total, None)] == list(sheet.questions)
