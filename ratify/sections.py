@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from ratify.endpoint_sections import EndpointSection, EngineSection, Section
+from ratify.lora_section import LoraSection
 
 __all__ = [
     "OBJECTIVE_KNOBS",
@@ -303,6 +304,8 @@ class OptimiserSection(Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_length: int = Field(default=2048, gt=0)
     """Longest prompt plus completion in tokens; longer pairs are dropped and counted."""
+    lora: LoraSection | None = Field(default=None, exclude_if=_is_unset)
+    """Train low-rank adapters on frozen weights; None trains all weights."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Computation format; weights and optimiser state stay float32."""
     gradient_checkpointing: bool = Field(default=False, exclude_if=_is_off)

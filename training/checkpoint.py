@@ -119,10 +119,14 @@ def _write(folder: Path, cursor: Cursor, model: nn.Module, optimiser: torch.opti
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers by name; tied ones once, which safetensors wants."""
+    """Trained parameters and persistent buffers by name; tied ones once, which safetensors wants.
+
+    Frozen ones are those of the model that training started from, which the fingerprint names.
+    """
     persistent = model.state_dict().keys()
     buffers = {name: tensor for name, tensor in model.named_buffers() if name in persistent}
-    return {**dict(model.named_parameters()), **buffers}
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {**trained, **buffers}
 
 
 def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -58,13 +58,17 @@ class Work(NamedTuple):
 
 def forward_flops(shape: Shape, work: Work) -> float:
     """FLOPs of one forward pass, multiplication and addition apart."""
-    weights = 2.0 * (shape.body * work.tokens + shape.head * work.scored)
-    return weights + 4.0 * shape.layers * shape.attention * work.squares
+    return _weight_flops(shape, work) + 4.0 * shape.layers * shape.attention * work.squares
 
 
 def training_flops(shape: Shape, work: Work) -> float:
-    """FLOPs of a forward and a backward pass."""
-    return (1 + BACKWARD) * forward_flops(shape, work)
+    """FLOPs of a forward and a backward pass; frozen weights pass a gradient on and get none, half of backward."""
+    frozen = 1 - shape.trained / shape.parameters
+    return (1 + BACKWARD) * forward_flops(shape, work) - frozen * _weight_flops(shape, work)
+
+
+def _weight_flops(shape: Shape, work: Work) -> float:
+    return 2.0 * (shape.body * work.tokens + shape.head * work.scored)
 
 
 def peak_bytes(

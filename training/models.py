@@ -2,7 +2,8 @@
 
 Weights are float32 while training and go back to their own format when saved. Dropout is off everywhere:
 log-probability ratios must be exactly 1 where the weights are the same. Only safetensors are read, and code that
-comes with a model is never run. Left out: adapters, quantisation, models that are no decoders.
+comes with a model is never run. Left out: adapters (`adapters`), quantisation,
+models that are no decoders.
 """
 
 from __future__ import annotations
@@ -72,12 +73,24 @@ def load_reward_model(model: str) -> PreTrainedModel:
         InputError: it has another number of labels or no linear `score` head.
     """
     loaded = _load(AutoModelForSequenceClassification, model)
-    _check_head(loaded, model)
+    check_head(loaded, model)
     return loaded
 
 
 def reward_model_from(model: str, encoder: Encoder, seed: int) -> PreTrainedModel:
-    """A backbone with a fresh scalar head, weights of standard deviation 1/√(H+1) (arXiv 1909.08593).
+    """A backbone with a fresh scalar head.
+
+    Raises:
+        InputError: Hugging Face has no sequence classification for the architecture.
+    """
+    loaded = _load(AutoModelForSequenceClassification, model, config=reward_config(model, encoder))
+    check_head(loaded, model)
+    draw_head(loaded, seed)
+    return loaded
+
+
+def reward_config(model: str, encoder: Encoder) -> PretrainedConfig:
+    """A policy's configuration, as one of a model with a scalar head.
 
     Raises:
         InputError: Hugging Face has no sequence classification for the architecture.
@@ -87,13 +100,15 @@ def reward_model_from(model: str, encoder: Encoder, seed: int) -> PreTrainedMode
         raise InputError(f"{model}: transformers has no sequence-classification class for {config.model_type!r} models")
     config.num_labels = 1
     config.pad_token_id = reward_pad(encoder)
-    loaded = _load(AutoModelForSequenceClassification, model, config=config)
-    _check_head(loaded, model)
+    return config
+
+
+def draw_head(model: PreTrainedModel, seed: int) -> None:
+    """Give a scalar head fresh weights of standard deviation 1/√(H+1) (arXiv 1909.08593)."""
     generator = torch.Generator().manual_seed(seed)
-    weight = cast(nn.Linear, loaded.score).weight
+    weight = cast(nn.Linear, model.score).weight
     with torch.no_grad():
         weight.copy_(torch.randn(weight.shape, generator=generator) / math.sqrt(weight.shape[1] + 1))
-    return loaded
 
 
 def reward_pad(encoder: Encoder) -> int | None:
@@ -201,7 +216,12 @@ def _loading(model: str, load: Callable[[], LoadedT]) -> LoadedT:
         raise InputError(f"model {model} cannot be loaded: {first}") from error
 
 
-def _check_head(loaded: PreTrainedModel, model: str) -> None:
+def check_head(loaded: PreTrainedModel, model: str) -> None:
+    """Make sure that a model is one that gives a single number.
+
+    Raises:
+        InputError: it is not.
+    """
     head = getattr(loaded, "score", None)
     if not isinstance(head, nn.Linear) or head.out_features != 1:
         raise InputError(f"{model}: a reward model needs a linear `score` head with one label, which this one has not")

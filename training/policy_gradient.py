@@ -9,21 +9,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from ratify.errors import InputError
 from ratify.policy_gradient_section import AnyReward, ModelRewardSpec, PolicyGradientSection
+from training.adapters import save_trained
 from training.data import Element
 from training.encoding import Encoder
 from training.engine import Engine
 from training.layout import check_logits, choose_layout
-from training.models import load_encoder, load_policy, load_reward_model, parameters, reward_model_from, save_model
+from training.models import load_encoder, parameters
 from training.result import TrainResult
 from training.rewards import Ensemble, FunctionReward, Mixture, ModelReward, RewardSource
+from training.roles import Roles, roles_for
 from training.rollout_loop import Parts, RolloutLoop
 from training.rollouts import PromptItem, Sampler, TransformersSampler, stop_tokens
 from training.rows import read_prompts
@@ -64,11 +65,12 @@ def train_policy_gradient(
     encoder = load_encoder(spec.model)
     items, dropped = load_items(spec.data, encoder, section)
     engine = Engine(section, seed=spec.seed, out=spec.out, fingerprint=fingerprint)
-    policy = load_policy(spec.model)
+    roles = roles_for(spec.model, encoder, spec.seed, section.lora)
+    policy = roles.policy
     scorer = PolicyScorer(policy, spec.temperature, entropy=section.entropy_weight > 0)
     check_logits(scorer)
-    source, reward_models = _source(spec, engine, encoder, extras)
-    critic = _critic(spec, encoder) if section.uses_critic else None
+    source, reward_models = _source(spec, engine, encoder, roles, extras)
+    critic = _critic(spec, encoder, roles) if section.uses_critic else None
     engine.layout = _layout([policy, *reward_models, *([critic] if critic else [])], section)
     sampler = extras.sampler or TransformersSampler(
         policy,
@@ -79,7 +81,7 @@ def train_policy_gradient(
     )
     parts = Parts(
         policy=scorer,
-        reference=PolicyScorer(load_policy(spec.model), spec.temperature).requires_grad_(False),
+        reference=PolicyScorer(roles.reference, spec.temperature).requires_grad_(False),
         critic=ValueScorer(critic) if critic else None,
         sampler=sampler,
         source=source,
@@ -98,8 +100,8 @@ def train_policy_gradient(
     folder = spec.out / "model"
     if engine.is_main:
         if critic is not None:
-            save_model(critic, spec.model, encoder, spec.out / "critic")
-        save_model(policy, spec.model, encoder, folder)
+            save_trained(critic, spec.model, encoder, spec.out / "critic", section.lora)
+        save_trained(policy, spec.model, encoder, folder, section.lora)
     result = TrainResult(
         task=spec.task,
         fingerprint=fingerprint,
@@ -153,16 +155,15 @@ def _layout(models: Sequence[PreTrainedModel], section: PolicyGradientSection) -
 
 
 def _source(
-    spec: PolicyGradientTask, engine: Engine, encoder: Encoder, extras: Extras
+    spec: PolicyGradientTask, engine: Engine, encoder: Encoder, roles: Roles, extras: Extras
 ) -> tuple[RewardSource, list[PreTrainedModel]]:
     """The section's rewards as one source, and the reward models among them."""
     if extras.source is not None:
         return extras.source, []
     section = spec.section
     specs: Sequence[AnyReward] = section.rewards or (ModelRewardSpec(),)
-    loaded: dict[str, PreTrainedModel] = {}
-    sources = [_reward(reward, spec, engine, encoder, loaded) for reward in specs]
-    models = list(loaded.values())
+    sources = [_reward(reward, spec, engine, encoder, roles) for reward in specs]
+    models = list(roles.rewards.values())
     if len(sources) == 1 and specs[0].weight == 1.0:
         return sources[0], models
     mixture = Mixture(
@@ -176,7 +177,7 @@ def _source(
 
 
 def _reward(
-    reward: AnyReward, spec: PolicyGradientTask, engine: Engine, encoder: Encoder, loaded: dict[str, PreTrainedModel]
+    reward: AnyReward, spec: PolicyGradientTask, engine: Engine, encoder: Encoder, roles: Roles
 ) -> RewardSource:
     if reward.kind == "exact_answer":
         return FunctionReward(reward.name, functools.partial(exact_answer, reward))
@@ -190,19 +191,16 @@ def _reward(
             "policy_gradient.rewards names no reward model and the task was given none; train one, name its folder in "
             "`models`, or use a reward of kind exact_answer, regex or length"
         )
-    members = [_model_reward(f"{reward.name}", folder, engine, encoder, loaded) for folder in folders]
+    members = [_model_reward(f"{reward.name}", folder, engine, encoder, roles) for folder in folders]
     if len(members) == 1:
         return members[0]
     return Ensemble(reward.name, members, reward.combine, reward.penalty)
 
 
-def _model_reward(
-    name: str, folder: str, engine: Engine, encoder: Encoder, loaded: dict[str, PreTrainedModel]
-) -> ModelReward:
-    if folder not in loaded:
+def _model_reward(name: str, folder: str, engine: Engine, encoder: Encoder, roles: Roles) -> ModelReward:
+    if folder not in roles.rewards:
         _same_tokens(encoder, folder)
-        loaded[folder] = load_reward_model(folder).requires_grad_(False)
-    scorer: nn.Module = engine.prepare(RewardScorer(loaded[folder]))
+    scorer: nn.Module = engine.prepare(RewardScorer(roles.reward(folder)))
     return ModelReward(name, engine, scorer)
 
 
@@ -215,19 +213,18 @@ def _same_tokens(encoder: Encoder, folder: str) -> None:
         )
 
 
-def _critic(spec: PolicyGradientTask, encoder: Encoder) -> PreTrainedModel:
-    """The reward model's weights, or the policy's with a head of zeros (arXiv 1909.08593's code starts so)."""
+def _critic(spec: PolicyGradientTask, encoder: Encoder, roles: Roles) -> PreTrainedModel:
+    """The reward model where there is one that it can start from, else the policy."""
     named = _reward_folders(spec)
-    start = spec.section.critic_from or ("reward_model" if len(named) == 1 else "policy")
+    start = spec.section.critic_from
+    if start is None:
+        start = "reward_model" if len(named) == 1 and roles.can_start_critic(named[0]) else "policy"
     if start == "policy":
-        critic = reward_model_from(spec.model, encoder, spec.seed)
-        with torch.no_grad():
-            cast(nn.Linear, critic.score).weight.zero_()
-        return critic
+        return roles.critic(None)
     if not named:
         raise InputError("policy_gradient.critic_from = 'reward_model' and there is none; set it to 'policy'")
     _same_tokens(encoder, named[0])
-    return load_reward_model(named[0])
+    return roles.critic(named[0])
 
 
 def _reward_folders(spec: PolicyGradientTask) -> list[str]:

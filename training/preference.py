@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ratify.canonical import model_digest
 from ratify.sections import PreferenceSection
+from training.adapters import save_trained, trainable
 from training.baseline import mismatched, with_mismatched
 from training.best import Validation
 from training.data import Element, Split, load_preferences, split_by_prompt
@@ -29,7 +30,7 @@ from training.layout import check_logits, choose_layout
 from training.logprobs import CompletionLogprobs
 from training.losses.absolute import supervised
 from training.losses.preference import kl_forward, kl_second_order
-from training.models import load_encoder, load_policy, parameters, save_model
+from training.models import load_encoder, load_policy, parameters
 from training.objectives import OBJECTIVES, Completions, Sides
 from training.pairs import PairIndex, correct, margins, pair_accuracy, pair_index, require_margins
 from training.reference import reference_logprobs
@@ -151,7 +152,7 @@ def train_preference(spec: PreferenceTask, fingerprint: str) -> tuple[Engine, Tr
     if section.objective == "kto":
         elements = with_mismatched(elements, section.max_length)
     engine = Engine(section, seed=spec.seed, out=spec.out, fingerprint=fingerprint)
-    model = load_policy(spec.model)
+    model = trainable(load_policy(spec.model), section.lora, "policy", spec.seed)
     engine.layout = choose_layout(model, section.layout, section.max_length)
     scorer = PolicyScorer(model, spec.temperature)
     check_logits(scorer)
@@ -175,7 +176,7 @@ def train_preference(spec: PreferenceTask, fingerprint: str) -> tuple[Engine, Tr
     }
     folder = spec.out / "model"
     if engine.is_main:
-        save_model(model, spec.model, encoder, folder)
+        save_trained(model, spec.model, encoder, folder, section.lora)
     result = TrainResult(
         task=spec.task,
         fingerprint=fingerprint,

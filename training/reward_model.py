@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ratify.sections import RewardModelSection
+from training.adapters import save_trained, trainable
 from training.best import Validation
 from training.data import Element, load_preferences, split_by_prompt
 from training.engine import Engine, Mean, Terms
 from training.layout import choose_layout
 from training.losses.ranking import davidson, plackett_luce
 from training.losses.reward import bradley_terry, centering
-from training.models import load_encoder, parameters, reward_model_from, save_model
+from training.models import load_encoder, parameters, reward_model_from
 from training.normalisation import fold, moments
 from training.pairs import PairIndex, calibration_error, correct, margins, pair_accuracy, pair_index, require_margins
 from training.rankings import ranked, ranking_index
@@ -110,7 +111,7 @@ def train_reward_model(spec: RewardModelTask, fingerprint: str) -> tuple[Engine,
         elements = ranked(elements)
     split = split_by_prompt(elements, section.validation_fraction, spec.seed)
     engine = Engine(section, seed=spec.seed, out=spec.out, fingerprint=fingerprint)
-    model = reward_model_from(source, encoder, spec.seed)
+    model = trainable(reward_model_from(source, encoder, spec.seed), section.lora, "reward", spec.seed)
     engine.layout = choose_layout(model, section.layout, section.max_length)
     scorer = RewardScorer(model)
     before = _measured(engine, scorer, split.validation)
@@ -141,7 +142,7 @@ def train_reward_model(spec: RewardModelTask, fingerprint: str) -> tuple[Engine,
         metrics |= {"reference/reward_mean": found.mean, "reference/reward_sd": found.sd}
     folder = spec.out / "model"
     if engine.is_main:
-        save_model(model, source, encoder, folder)
+        save_trained(model, source, encoder, folder, section.lora)
     result = TrainResult(
         task=spec.task, fingerprint=fingerprint, model=str(folder), metrics=metrics, layout=engine.layout
     )

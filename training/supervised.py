@@ -16,13 +16,14 @@ from typing import Any
 from torch import nn
 
 from ratify.errors import InputError
+from training.adapters import save_trained, trainable
 from training.best import Validation
 from training.data import Element, encode_completions, split_by_prompt
 from training.encoding import Encoder
 from training.engine import Engine, Mean, Terms
 from training.layout import check_logits, choose_layout
 from training.logprobs import CompletionLogprobs
-from training.models import load_encoder, load_policy, parameters, save_model
+from training.models import load_encoder, load_policy, parameters
 from training.result import TrainResult
 from training.rows import read_supervised
 from training.scorers import PolicyScorer
@@ -71,7 +72,7 @@ def train_supervised(spec: SupervisedTask, fingerprint: str) -> tuple[Engine, Tr
     elements, dropped = load_supervised(spec.data, encoder, section.max_length)
     split = split_by_prompt(elements, section.validation_fraction, spec.seed)
     engine = Engine(section, seed=spec.seed, out=spec.out, fingerprint=fingerprint)
-    model = load_policy(spec.model)
+    model = trainable(load_policy(spec.model), section.lora, "policy", spec.seed)
     engine.layout = choose_layout(model, section.layout, section.max_length)
     scorer = PolicyScorer(model, spec.temperature)
     check_logits(scorer)
@@ -97,7 +98,7 @@ def train_supervised(spec: SupervisedTask, fingerprint: str) -> tuple[Engine, Tr
     }
     folder = spec.out / "model"
     if engine.is_main:
-        save_model(model, spec.model, encoder, folder)
+        save_trained(model, spec.model, encoder, folder, section.lora)
     result = TrainResult(
         task=spec.task, fingerprint=fingerprint, model=str(folder), metrics=metrics, layout=engine.layout
     )
