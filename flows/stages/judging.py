@@ -6,7 +6,8 @@ A server is started only when a verdict is missing: relabelling with verdicts th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -236,14 +237,25 @@ async def collect(
         return await _ask(context, questions, make_judge(context), store)
     if context.config.judge.batch:
         return await collect_by_batch(context, questions, store, lambda client: make_judge(context, client))
+    async with answering_judge(context, log_path) as judge:
+        return await _ask(context, questions, judge, store)
+
+
+@asynccontextmanager
+async def answering_judge(context: RunContext, log_path: Path) -> AsyncIterator[Judge]:
+    """The configured judge, ready to answer; a managed server lives as long as the context."""
+    section = context.config.judge
+    if section.kind != "model":
+        yield make_judge(context)
+        return
     async with judge_client(context, log_path=log_path) as client:
-        await log_abilities(client, context.config.judge, log_path.parent)
-        if context.config.judge.processes == 1:
-            return await _ask(context, questions, make_judge(context, client), store)
-        section = context.config.judge
+        await log_abilities(client, section, log_path.parent)
+        if section.processes == 1:
+            yield make_judge(context, client)
+            return
         identity = digest(endpoint_identity(section))
         async with JudgeProcesses(section, client.base_url, client.model, model_hash=identity) as judge:
-            return await _ask(context, questions, judge, store)
+            yield judge
 
 
 async def _ask(context: RunContext, questions: Mapping[str, Question], judge: Judge, store: VerdictStore) -> Collection:
