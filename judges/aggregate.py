@@ -103,7 +103,7 @@ class Aggregated(NamedTuple):
 
 def aggregate(evidence: Evidence, constitution: Constitution, protocol: Protocol) -> Aggregated:
     """Every pair's label under a constitution; the principles' weights and tiers are those of `evidence`."""
-    z = _clamped(evidence.z, constitution)
+    z = clamped(evidence.z, constitution)
     seen = evidence.asked & ~np.isnan(z).any(axis=2)
     log_odds = np.where(seen, _leads(z, protocol), np.nan)
     decides = np.array([principle.decides for principle in evidence.principles], dtype=np.bool_)
@@ -120,7 +120,7 @@ def aggregate(evidence: Evidence, constitution: Constitution, protocol: Protocol
 
 def views(z: Floats, constitution: Constitution, protocol: Protocol) -> Floats:
     """(…,): log-odds in favour of a from two verdicts (…, 2), clamped."""
-    return _leads(_clamped(z, constitution), protocol)
+    return _leads(clamped(z, constitution), protocol)
 
 
 def decide(margin: Floats, constitution: Constitution) -> Outcomes:
@@ -227,8 +227,8 @@ def _leads(z: Floats, protocol: Protocol) -> Floats:
     return np.asarray(difference if protocol == "pointwise" else difference / 2)
 
 
-def _clamped(z: Floats, constitution: Constitution) -> Floats:
-    """Adding 0 turns −0 into 0, as the slow path does."""
+def clamped(z: Floats, constitution: Constitution) -> Floats:
+    """(…,): log-odds within `aggregate.clamp`. Adding 0 turns −0 into 0, as the slow path does."""
     clamp = constitution.aggregate.clamp
     return z + 0.0 if clamp is None else np.clip(z, logit(clamp[0]), logit(clamp[1])) + 0.0
 

@@ -125,6 +125,35 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _judge_can_reward(self) -> Config:
+        if not self.policy_gradient.enabled:
+            return self
+        for reward in self.policy_gradient.judge_rewards:
+            if self.judge.protocol == "pairwise" and not reward.compares:
+                raise ValueError(
+                    f"policy_gradient.rewards: {reward.name!r} has score = {reward.score!r}, a verdict on one reply, "
+                    "and judge.protocol is 'pairwise'; set score = 'win_rate' or judge.protocol = 'pointwise'"
+                )
+            if self.judge.batch:
+                raise ValueError(
+                    f"policy_gradient.rewards: {reward.name!r} asks the judge in every step and judge.batch is on, "
+                    "whose answers may take a day; set judge.batch = false"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _evaluated_policy_is_trained(self) -> Config:
+        name = self.evaluation.policy
+        trained = self.preference.enabled if name == "policy" else self.policy_gradient.enabled
+        if not trained:
+            section = "preference" if name == "policy" else "policy_gradient"
+            raise ValueError(
+                f"evaluation.policy is {name!r}, and {section}.enabled = false leaves it untrained; enable it or "
+                f"evaluate {'policy_gradient' if name == 'policy' else 'policy'!r}"
+            )
+        return self
+
     @property
     def run_dir(self) -> Path:
         """The folder of this run."""

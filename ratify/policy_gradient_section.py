@@ -127,7 +127,39 @@ class LengthSpec(RewardSpec):
     slack: int = Field(default=0, ge=0)
 
 
-AnyReward = Annotated[ModelRewardSpec | ExactAnswerSpec | RegexSpec | LengthSpec, Field(discriminator="kind")]
+class ChecksSpec(RewardSpec):
+    """The constitution's `checks`, which ask no judge: the share of principles, by weight, whose checks are all met.
+
+    Principles without checks, or that are not for the prompt, count nothing; where none is left there is no score.
+    """
+
+    kind: Literal["checks"] = "checks"
+    name: str = Field(default="checks", pattern=r"^[a-z][a-z0-9_]*$")
+    principles: tuple[str, ...] = ()
+    """Ids of the principles that are looked at; none means all that have checks."""
+
+
+class JudgeSpec(RewardSpec):
+    """`[judge]` itself, by the constitution (direct RLAIF, arXiv 2309.00267)."""
+
+    kind: Literal["judge"] = "judge"
+    name: str = Field(default="judge", pattern=r"^[a-z][a-z0-9_]*$")
+    score: Literal["log_odds", "probability", "win_rate"] = "log_odds"
+    """`log_odds`: the verdicts on the completion, added up over the principles as a label adds them up; `probability`:
+    σ of that, between 0 and 1; `win_rate`: the mean probability to beat the prompt's other completions."""
+    principles: tuple[str, ...] = ()
+    """Ids of the principles that are asked about; none means all. One reward for each objective makes a mixture."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether it is asked about pairs."""
+        return self.score == "win_rate"
+
+
+AnyReward = Annotated[
+    ModelRewardSpec | ExactAnswerSpec | RegexSpec | LengthSpec | ChecksSpec | JudgeSpec, Field(discriminator="kind")
+]
+AskedReward = ChecksSpec | JudgeSpec
 
 
 class PolicyGradientSection(OptimiserSection):
@@ -228,6 +260,11 @@ class PolicyGradientSection(OptimiserSection):
             raise ValueError(f"minibatches must not exceed batch_prompts = {self.batch_prompts}; prompts stay whole")
         if len({reward.name for reward in self.rewards}) < len(self.rewards):
             raise ValueError("two rewards have the same name; give each its own")
+        if self.completions_per_prompt < 2 and any(each.kind == "judge" and each.compares for each in self.rewards):
+            raise ValueError(
+                "a reward's score is 'win_rate', which compares completions of a prompt, and completions_per_prompt "
+                "is 1; set it to 2 or more"
+            )
         if self.rewards and all(reward.at_least is not None for reward in self.rewards):
             raise ValueError("every reward is a constraint (at_least) and none is left to maximise")
         return self
@@ -256,6 +293,16 @@ class PolicyGradientSection(OptimiserSection):
     def needs_reward_model(self) -> bool:
         """Whether a reward is left to the reward model that the task is given."""
         return not self.rewards or any(reward.kind == "model" and not reward.models for reward in self.rewards)
+
+    @property
+    def asked_rewards(self) -> tuple[AskedReward, ...]:
+        """The rewards that the process which launches the training answers."""
+        return tuple(reward for reward in self.rewards if isinstance(reward, ChecksSpec | JudgeSpec))
+
+    @property
+    def judge_rewards(self) -> tuple[JudgeSpec, ...]:
+        """Those of them that ask the judge."""
+        return tuple(reward for reward in self.rewards if isinstance(reward, JudgeSpec))
 
     @property
     def uses_critic(self) -> bool:

@@ -383,6 +383,8 @@ OBJECTIVE_KNOBS: dict[str, Knob] = {
 class PreferenceSection(OptimiserSection):
     """Preference optimisation of the policy."""
 
+    enabled: bool = True
+    """Train such a policy; false leaves it to `[policy_gradient]`, see evaluation.policy."""
     objective: ObjectiveName = "dpo"
     """Which loss; docs/training.md says when to use which."""
     beta: float = Field(default=0.1, gt=0)
@@ -455,6 +457,8 @@ def _foreign_knob(name: str, switch: str, chosen: str, owners: tuple[str, ...]) 
 class EvaluationSection(Section):
     """How the new policy is measured against the old one."""
 
+    policy: Literal["policy", "policy_gradient"] = Field(default="policy", exclude_if=lambda name: name == "policy")
+    """Whose policy is the new one: of `[preference]`, or of `[policy_gradient]`."""
     completions_per_prompt: int = Field(default=2, gt=0)
     """Replies per held-out prompt and policy."""
     confidence: float = Field(default=0.95, gt=0, lt=1)

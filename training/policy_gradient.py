@@ -1,7 +1,7 @@
 """The task `policy_gradient`: PPO and its kin on prompts, with rewards from models and functions.
 
-Builds what `rollout_loop` runs: policy, frozen reference, critic, sampler, reward sources. Left out: judges as rewards
-and other samplers, which need processes outside this one: a caller in this process hands them in (`Extras`).
+Builds what `rollout_loop` runs: policy, frozen reference, critic, sampler, reward sources. Left out: what a judge says,
+which another process answers (`asked_rewards`), and other samplers, which a caller in this process hands in (`Extras`).
 """
 
 from __future__ import annotations
@@ -15,15 +15,23 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ratify.errors import InputError
-from ratify.policy_gradient_section import AnyReward, ModelRewardSpec, PolicyGradientSection
+from ratify.policy_gradient_section import (
+    AnyReward,
+    AskedReward,
+    ChecksSpec,
+    JudgeSpec,
+    ModelRewardSpec,
+    PolicyGradientSection,
+)
 from training.adapters import save_trained
+from training.asked_rewards import AskedRewards
 from training.data import Element
 from training.encoding import Encoder
 from training.engine import Engine
 from training.layout import check_logits, choose_layout
 from training.models import load_encoder, parameters
 from training.result import TrainResult
-from training.rewards import Ensemble, FunctionReward, Mixture, ModelReward, RewardSource
+from training.rewards import Ensemble, FunctionReward, GroupJudgeReward, JudgeReward, Mixture, ModelReward, RewardSource
 from training.roles import Roles, roles_for
 from training.rollout_loop import Parts, RolloutLoop
 from training.rollouts import PromptItem, Sampler, TransformersSampler, stop_tokens
@@ -185,6 +193,8 @@ def _reward(
         return FunctionReward(reward.name, functools.partial(pattern_found, reward))
     if reward.kind == "length":
         return FunctionReward(reward.name, functools.partial(length_within, reward))
+    if isinstance(reward, JudgeSpec | ChecksSpec):
+        return _asked_reward(reward, spec, engine)
     folders = reward.models or ((spec.reward_model,) if spec.reward_model else ())
     if not folders:
         raise InputError(
@@ -195,6 +205,18 @@ def _reward(
     if len(members) == 1:
         return members[0]
     return Ensemble(reward.name, members, reward.combine, reward.penalty)
+
+
+def _asked_reward(reward: AskedReward, spec: PolicyGradientTask, engine: Engine) -> RewardSource:
+    if spec.judge is None:
+        raise InputError(
+            f"reward {reward.name!r} is answered by the stage `policy_gradient` of a run, which starts the judge; "
+            "train with `ratify train CONFIG`"
+        )
+    asked = AskedRewards(spec.judge.socket, engine.accelerator)
+    if reward.kind == "judge" and reward.compares:
+        return GroupJudgeReward(reward.name, functools.partial(asked.probabilities, reward.name))
+    return JudgeReward(reward.name, functools.partial(asked.scores, reward.name))
 
 
 def _model_reward(name: str, folder: str, engine: Engine, encoder: Encoder, roles: Roles) -> ModelReward:

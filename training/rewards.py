@@ -126,7 +126,7 @@ class JudgeReward(Stateless):
         self.judge = judge
 
     def score(self, batch: Batch) -> Scored:
-        """One call for the whole batch; of several processes each asks, so the judge should keep its answers.
+        """One call for the whole batch, in every process; they must all be told the same.
 
         Raises:
             TrainingError: the judge answers for another number of completions.

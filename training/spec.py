@@ -96,6 +96,15 @@ class SupervisedTask(Task):
         return (self.model,)
 
 
+class AskedJudge(Section):
+    """Where rewards are answered that training does not compute itself."""
+
+    socket: Path
+    """Unix socket of the process that launched the task."""
+    identity: str
+    """Hash of what decides the answers: judge, constitution, how they become a score."""
+
+
 class PolicyGradientTask(Task):
     """Train a policy on its own samples; the reference is the policy before training. `data` holds prompts."""
 
@@ -104,6 +113,8 @@ class PolicyGradientTask(Task):
     model: str
     reward_model: str | None = None
     """Folder that rewards of kind `model` without folders use, and that a critic starts from."""
+    judge: AskedJudge | None = Field(default=None, exclude_if=lambda judge: judge is None)
+    """Answers rewards of kind `judge` and `checks`."""
 
     @property
     def model_paths(self) -> tuple[str, ...]:
@@ -171,4 +182,6 @@ def fingerprint(spec: TrainSpec) -> str:
     settings["models"] = [model_digest(path) for path in spec.model_paths]
     settings.pop("model", None)
     settings.pop("reward_model", None)
+    if "judge" in settings:
+        settings["judge"].pop("socket")
     return digest(settings)

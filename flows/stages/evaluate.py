@@ -46,7 +46,7 @@ NEW = "new"
 
 def _lineage(context: RunContext) -> dict[str, Any]:
     config = context.config
-    earlier = [generate.NAME, LABEL, train.POLICY] + [train.REWARD_MODEL] * config.reward_model.enabled
+    earlier = [generate.NAME, LABEL, config.evaluation.policy] + [train.REWARD_MODEL] * config.reward_model.enabled
     return {
         "stages": {name: files_identity(context.manifest(name)) for name in earlier},
         "constitution": constitution_hash(constitution_of(context)),

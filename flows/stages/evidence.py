@@ -61,7 +61,7 @@ def gather(context: RunContext, found: Found) -> Evidence:
         rewards=_rewards(found),
         anchor=read_anchor(settings.anchor) if settings.anchor else (),
         constitution=_constitution(context),
-        curves={stage: _curve(context.stage(stage).path) for stage in (train.REWARD_MODEL, train.POLICY)},
+        curves={stage: _curve(context.stage(stage).path) for stage in (train.REWARD_MODEL, settings.policy)},
         stages=[_cost(manifest) for manifest in _manifests(context)],
         stage_metrics=_stage_metrics(context),
         judges=_judges(context),
@@ -154,7 +154,8 @@ def _curve(folder: Path) -> list[Row]:
 
 
 def _manifests(context: RunContext) -> list[Manifest]:
-    found = [context.stage(name).manifest() for name in (generate.NAME, LABEL, train.REWARD_MODEL, train.POLICY)]
+    names = (generate.NAME, LABEL, train.REWARD_MODEL, context.config.evaluation.policy)
+    found = [context.stage(name).manifest() for name in names]
     return [manifest for manifest in found if manifest]
 
 

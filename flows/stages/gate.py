@@ -166,13 +166,16 @@ def new_policy(run: Path, report: EvaluationReport) -> PolicyRecord:
     Raises:
         InputError: it is not the one that was measured any more.
     """
+    from flows.stages.policy_gradient import NAME as POLICY_GRADIENT
     from flows.stages.train import POLICY
 
-    folder = RunStore(run).stage(POLICY, report.identity.round).path / "model"
-    found = PolicyRecord(model=str(folder.resolve()), digest=model_digest(folder), round=report.identity.round)
-    if found.short not in report.identity.models.get("new", ""):
-        raise InputError(f"{folder} is not the policy that was evaluated any more; run the evaluation again")
-    return found
+    store, number = RunStore(run), report.identity.round
+    folders = [store.stage(name, number).path / "model" for name in (POLICY, POLICY_GRADIENT)]
+    for folder in filter(Path.is_dir, folders):
+        found = PolicyRecord(model=str(folder.resolve()), digest=model_digest(folder), round=number)
+        if found.short in report.identity.models.get("new", ""):
+            return found
+    raise InputError(f"{folders[0]} is not the policy that was evaluated any more; run the evaluation again")
 
 
 def _section(config: Config) -> GateSection:

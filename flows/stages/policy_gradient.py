@@ -1,15 +1,22 @@
-"""Stage `policy_gradient`: a further policy, trained on its own samples with the reward model of this round.
+"""Stage `policy_gradient`: a further policy, trained on its own samples with the reward model of this round, with the
+judge itself, or with what functions can verify.
 
-It starts from the same policy as stage `policy` does and sees the same training prompts, so that both can be compared.
-Left out: judges as rewards, sampling with vLLM; evaluation takes the policy of stage `policy`.
+It starts from the same policy as stage `policy` does and sees the same training prompts, so that both can be compared;
+`evaluation.policy` says which of them is evaluated. Left out: sampling with vLLM.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+from constitutions.hashes import constitution_hash
 from flows.context import RunContext
+from flows.stages.judging import answering_judge, check_judge, constitution_of, judge_shape, make_judge, money_spent
+from flows.stages.reward_judging import RewardJudge, calls_per_step, named_principles
+from flows.stages.reward_service import Serving, Working, serving_rewards
+from flows.stages.spending import judging_budget
 from flows.stages.stage import Metrics, Stage
 from flows.stages.train import REWARD_MODEL, run_task, trained_reward_model
 from generation.model_folder import check_model
@@ -17,18 +24,25 @@ from ratify.canonical import digest, model_digest
 from ratify.files import write_text
 from ratify.prompts import load_prompts
 from ratify.run_store import StageStore
-from training.spec import KNOBS, PolicyGradientTask
+from ratify.types import Prompt
+from training.spec import KNOBS, AskedJudge, PolicyGradientTask
 
 NAME = "policy_gradient"
 PROMPTS = "prompts.jsonl"
+JUDGED = f"{NAME}.judging"
+"""First part of the metric keys about the judge."""
+
+
+def _prompts(context: RunContext) -> list[Prompt]:
+    config = context.config
+    return load_prompts(config.prompts.train, config.prompts.train_limit, config.run.seed)
 
 
 def _prompt_rows(context: RunContext) -> list[dict[str, Any]]:
     """The training prompts as conversations."""
-    config = context.config
-    prompts = load_prompts(config.prompts.train, config.prompts.train_limit, config.run.seed)
     return [
-        {"prompt_id": prompt.id, "prompt": [message.model_dump() for message in prompt.messages]} for prompt in prompts
+        {"prompt_id": prompt.id, "prompt": [message.model_dump() for message in prompt.messages]}
+        for prompt in _prompts(context)
     ]
 
 
@@ -45,6 +59,16 @@ def _lineage(context: RunContext) -> dict[str, Any]:
         "section": {key: value for key, value in settings.items() if key not in KNOBS},
         "temperature": config.sampling.temperature,
         "seed": config.run.seed,
+    } | ({"judge": _judge_identity(context)} if section.asked_rewards else {})
+
+
+def _judge_identity(context: RunContext) -> dict[str, Any]:
+    """What decides the answers of rewards that are asked for."""
+    asks = bool(context.config.policy_gradient.judge_rewards)
+    return {
+        "constitution": constitution_hash(constitution_of(context)),
+        "judge": make_judge(context).fingerprint if asks else None,
+        "min_coverage": context.config.judge.min_coverage if asks else None,
     }
 
 
@@ -57,30 +81,76 @@ def _reward_model_files(context: RunContext) -> dict[str, str]:
 def _check(context: RunContext) -> None:
     check_model(context.config.policy.trainable, section="policy")
     _prompt_rows(context)
+    section = context.config.policy_gradient
+    for reward in section.asked_rewards:
+        named_principles(context, reward)
+    if section.judge_rewards:
+        check_judge(context)
 
 
 def _train(context: RunContext, stage: StageStore) -> Metrics:
-    config = context.config
     data = stage.path / PROMPTS
     write_text(data, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _prompt_rows(context)))
+    if not context.config.policy_gradient.asked_rewards:
+        return _run(context, stage, None)
+    figures: dict[str, float] = {}
+    with serving_rewards(_serving(context, stage.path / "judge.log", figures)) as service:
+        judge = AskedJudge(socket=service.path, identity=digest(_judge_identity(context)))
+        metrics = _run(context, stage, judge)
+    return metrics | figures
+
+
+def _run(context: RunContext, stage: StageStore, judge: AskedJudge | None) -> Metrics:
+    config = context.config
+    section = config.policy_gradient
     spec = PolicyGradientTask(
-        section=config.policy_gradient,
+        section=section,
         model=config.policy.trainable,
-        reward_model=str(trained_reward_model(context)) if config.policy_gradient.needs_reward_model else None,
-        data=data,
+        reward_model=str(trained_reward_model(context)) if section.needs_reward_model else None,
+        judge=judge,
+        data=stage.path / PROMPTS,
         out=stage.path,
         seed=config.run.seed,
         temperature=config.sampling.temperature or 1.0,
     )
-    result = run_task(context, spec, f"training a policy with {config.policy_gradient.algorithm}")
+    most = calls_per_step(context)
+    judged = f", which asks the judge at most {most:,} questions a step" if most else ""
+    result = run_task(context, spec, f"training a policy with {section.algorithm}{judged}")
     return {f"{NAME}/{key}": value for key, value in result.metrics.items()}
 
 
+def _serving(context: RunContext, log_path: Path, figures: dict[str, float]) -> Serving:
+    """Whoever answers the rewards, as long as it is needed; what it took goes into `figures`."""
+    asks = bool(context.config.policy_gradient.judge_rewards)
+
+    async def serve(work: Working) -> None:
+        store = context.verdict_store()
+        try:
+            if not asks:
+                await work(RewardJudge(context, _prompts(context), None, store).answer)
+                return
+            async with answering_judge(context, log_path) as judge:
+                with judging_budget(context, judge_shape(context)) as budget:
+                    answering = RewardJudge(context, _prompts(context), judge, store, budget)
+                    await work(answering.answer)
+            found = answering.statistics
+            metrics = found.metrics() | money_spent(context, found)
+            figures.update({key.replace("label/", f"{JUDGED}/", 1): value for key, value in metrics.items()})
+        finally:
+            store.close()
+
+    return serve
+
+
 def _summary(metrics: Metrics) -> str:
+    calls = metrics.get(f"{JUDGED}/calls/count")
+    judged = "" if calls is None else (
+        f"; the judge gave {calls:,} new verdicts, {metrics[f'{JUDGED}/verdicts/reused']:,} were known"
+    )  # fmt: skip
     return (
         f"{metrics[f'{NAME}/steps']:.0f} of {metrics[f'{NAME}/planned_steps']:.0f} rollout batches, last reward "
         f"{metrics.get(f'{NAME}/train/reward', float('nan')):.3f}, "
-        f"KL {metrics.get(f'{NAME}/train/kl', float('nan')):.2f} nats per reply"
+        f"KL {metrics.get(f'{NAME}/train/kl', float('nan')):.2f} nats per reply{judged}"
     )
 
 

@@ -32,8 +32,8 @@ SUPERVISED = "supervised"
 
 
 def trained_policy(context: RunContext) -> Path:
-    """The folder of this round's new policy."""
-    return context.stage(POLICY).path / "model"
+    """The folder of this round's new policy, of the stage that `evaluation.policy` names."""
+    return context.stage(context.config.evaluation.policy).path / "model"
 
 
 def trained_reward_model(context: RunContext) -> Path:
@@ -199,6 +199,7 @@ TRAIN_POLICY = Stage(
     _train_policy,
     _policy_summary,
     _check,
+    wanted=lambda context: context.config.preference.enabled,
 )
 TRAIN_SUPERVISED = Stage(
     SUPERVISED,
