@@ -27,6 +27,9 @@ Override = Annotated[
 ]
 Why = Annotated[str, typer.Option("--reason", metavar="REASON", help="Why; kept in the history.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")]
+By = Annotated[
+    str | None, typer.Option("--by", metavar="WHO", help="Who approves, where gate.require_approval is set.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -51,13 +54,16 @@ def gate(run_name: Run, *, new_epoch: NewEpoch = None, as_json: AsJson = False) 
         raise typer.Exit(GateError.exit_code)
 
 
-def promote(run_name: Run, *, override: Override = None) -> None:
+def promote(run_name: Run, *, override: Override = None, by: By = None, reason: Why = "") -> None:
     """Promote a run's newest policy, if the gate says PROMOTE or a person gives a reason to override it."""
+    from flows.stages.gate import Approval
     from flows.stages.gate import promote as move
 
     run = _folder(run_name)
-    verdict, pointer = move(run, override)
-    by = f"the gate said {verdict.decision}" + (f", overridden: {override}" if override else "")
+    approval = None if by is None else Approval(by, reason or override or "")
+    verdict, pointer = move(run, override, approval)
+    said = f"the gate said {verdict.decision}" + (f", overridden: {override}" if override else "")
+    by = said + (f", approved by {approval.who}: {approval.why}" if approval else "")
     _say(f"{pointer.policy.short} is promoted ({by})", run, pointer)
 
 

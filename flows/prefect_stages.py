@@ -1,4 +1,4 @@
-"""How stages look to Prefect: one task per stage, one markdown artifact per finished stage. Thin by intent.
+"""How stages look to Prefect: one task per stage, its progress while it works, its figures when it is finished.
 
 Prefect is the scheduler and the window; the run directory is the truth. A task returns nothing but the path of its
 manifest, caches nothing (a stage knows by itself whether it is finished), and its parameters hold no secret, because a
@@ -10,21 +10,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.artifacts import create_markdown_artifact
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.context import RunContext
+from flows.prefect_artifacts import publish
+from flows.prefect_events import BUDGET_STOPPED, tell
+from flows.prefect_progress import shown
 from flows.stages import FLOWS
 from flows.stages.stage import Stage
 from ratify.config import Config
-from ratify.errors import SpendingError
-from ratify.run_store import Manifest
+from ratify.errors import BudgetError, SpendingError
 
 
 def run_group(flow: str, config: Config, round_number: int) -> list[Path]:
     """Run the stages of a flow as Prefect tasks, under the run's lock; the folders of the stages, in order."""
-    context, group = RunContext(config, round_number), FLOWS[flow]
+    context, group = RunContext(config, round_number, shown), FLOWS[flow]
     with context.run.lock():
         group.check(context)
         return [_submit(stage, context) for stage in group.wanted(context)]
@@ -44,21 +45,13 @@ def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
 def _run_stage(name: str, context: RunContext) -> Path:
     """One stage: a server or a child process with tens of seconds of work."""
     stage = next(stage for group in FLOWS.values() for stage in group.stages if stage.name == name)
-    manifest = stage.run(context)
-    _publish(stage, manifest, context)
+    log = get_run_logger()
+    log.info("%s: begun", stage.title)
+    try:
+        manifest = stage.run(context)
+    except BudgetError as error:
+        tell(BUDGET_STOPPED, context.config.run.name, stage=name, error=type(error).__name__)
+        raise
+    log.info("%s: %s (%.1f s)", stage.title, stage.summary(manifest.metrics), manifest.seconds)
+    publish(stage, manifest, context)
     return context.stage(name).path
-
-
-def _publish(stage: Stage, manifest: Manifest, context: RunContext) -> None:
-    """A table of the stage's figures under a stable key, so that the UI shows its history."""
-    head = f"**{stage.summary(manifest.metrics)}**\n\n{manifest.seconds:.1f} s\n\n| metric | value |\n|---|---|\n"
-    rows = "\n".join(f"| `{key}` | {_cell(value)} |" for key, value in sorted(manifest.metrics.items()))
-    create_markdown_artifact(
-        key=stage.name.replace("_", "-"),
-        description=f"{stage.title}, run {context.config.run.name}, round {context.round_number}",
-        markdown=f"{head}{rows}\n",
-    )
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

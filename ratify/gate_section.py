@@ -41,6 +41,8 @@ class GateSection(Section):
     """The same, downwards."""
     max_duplicates: float = Field(default=0.5, gt=0, le=1)
     """Share of replies that are repeated word for word across prompts, whatever the parent's is."""
+    require_approval: bool = False
+    """Beside the gate a person must agree, with name and reason: in Prefect's page or by `ratify promote --by`."""
 
     @field_validator("margins")
     @classmethod

@@ -1,10 +1,10 @@
 """Which policy of a run is promoted: an append-only history, and a pointer that follows from it.
 
-`promotions.jsonl` in the run's folder has one event a line: evaluations that were put to the gate, epochs, promotions
-and rollbacks, each with its time, code and reason. An event counts once its line is whole and on disk; a line that a
-killed process left half-written is dropped by the next writer. `promoted.json` is the pointer for readers who know
-nothing of the history; it is replaced whole and written again wherever it disagrees with the history. A run's first
-policy, which nobody trained here, is promoted from the first epoch on.
+`promotions.jsonl` in the run's folder has one event a line: evaluations that were put to the gate, epochs, promotions,
+a person's refusals and rollbacks, each with its time, code and reason. An event counts once its line is whole and on
+disk; a line that a killed process left half-written is dropped by the next writer. `promoted.json` is the pointer for
+readers who know nothing of the history; it is replaced whole and written again wherever it disagrees with the history.
+A run's first policy, which nobody trained here, is promoted from the first epoch on.
 
 A promoted policy is kept under `policies/` by its hash (hard links where the file system has them), so that a later
 round that trains again cannot take it away and rollback finds its parent. What may be promoted is the gate's question.
@@ -32,6 +32,7 @@ POINTER = "promoted.json"
 POLICIES = "policies"
 SHORT = 12
 """Characters of a hash in names."""
+EventKind = Literal["attempt", "epoch", "promotion", "rollback", "refusal"]
 
 
 class PolicyRecord(Record):
@@ -56,7 +57,7 @@ class Event(Record):
     """One line of the history."""
 
     number: int = Field(ge=1)
-    kind: Literal["attempt", "epoch", "promotion", "rollback"]
+    kind: EventKind
     time: str
     code: str
     parent: str = ""
@@ -70,6 +71,8 @@ class Event(Record):
     """The gate's."""
     override: str = ""
     """Why a person promoted against the gate."""
+    person: str = ""
+    """Who approved or refused, as that person said."""
     reason: str = ""
     judge: str = ""
     """Epoch: fingerprint of its judge."""
@@ -128,7 +131,7 @@ class Promotions:
             raise StoreError(disk_fault(path, error)) from error
         self.repair()
 
-    def record(self, kind: Literal["attempt", "epoch", "promotion", "rollback"], **fields: object) -> Event:
+    def record(self, kind: EventKind, **fields: object) -> Event:
         """Append a new event with the next number, the time and the code."""
         number = len(self.events()) + 1
         event = Event.model_validate({"number": number, "kind": kind, "time": now(), "code": code_commit(), **fields})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from evaluation.gate import decide, first_figures
 from evaluation.gate_record import GateVerdict, Standing, evidence_hash
@@ -17,11 +18,20 @@ from ratify.canonical import model_digest
 from ratify.config import Config
 from ratify.errors import GateError, InputError, StoreError
 from ratify.gate_section import GateSection
-from ratify.promotions import Pointer, PolicyRecord, Promotions, attempts, changed
+from ratify.promotions import Event, Pointer, PolicyRecord, Promotions, attempts, changed
 from ratify.run_store import RunStore
 
 TRUTH = "evaluate/compliance.all/difference"
 REPORT = "report.json"
+
+
+class Approval(NamedTuple):
+    """A person's answer to the question whether a policy may be promoted."""
+
+    who: str
+    why: str
+    evidence: str = ""
+    """Hash of the figures that the person was shown; empty for the newest."""
 
 
 def judge_report(run: Path, report: EvaluationReport, config: Config) -> GateVerdict:
@@ -69,18 +79,18 @@ def begin_epoch(run: Path, reason: str) -> None:
         promotions.record("epoch", reason=reason, judge=report.identity.judge, constitution=_constitution(report))
 
 
-def promote(run: Path, override: str | None) -> tuple[GateVerdict, Pointer]:
+def promote(run: Path, override: str | None, approval: Approval | None = None) -> tuple[GateVerdict, Pointer]:
     """Move the pointer to the newest evaluation's policy, if the gate says PROMOTE or a person says why not to ask it.
 
     Raises:
-        GateError: the gate does not say PROMOTE and there is no override.
+        GateError: the gate does not say PROMOTE and there is no override, or nobody approved where somebody must.
         InputError: the policy is promoted already, its files have changed, or the override gives no reason.
     """
     if override is not None:
         _need(override, "--override")
     with RunStore(run).lock():
-        report, promotions = newest_report(run), Promotions(run)
-        verdict = judge_report(run, report, run_config(run))
+        report, promotions, config = newest_report(run), Promotions(run), run_config(run)
+        verdict = judge_report(run, report, config)
         pointer, policy = promotions.pointer(), new_policy(run, report)
         if pointer is None:
             raise StoreError(f"{run} has no first policy on record; run `ratify gate {run}`")
@@ -89,12 +99,29 @@ def promote(run: Path, override: str | None) -> tuple[GateVerdict, Pointer]:
         if override is None:
             _must_promote(verdict, pointer)
             _not_rolled_back(promotions, policy)
+        _must_be_approved(run, config.gate, approval, verdict)
         kept = promotions.keep(policy.model_copy(update={"parent": pointer.policy.digest}))
         promotions.record(
             "promotion", parent=pointer.policy.digest, policy=kept, evidence=verdict.evidence,
             decision=verdict.decision, override=override or "",
+            **({"person": approval.who, "reason": approval.why} if approval else {}),
         )  # fmt: skip
         return verdict, _pointer(promotions)
+
+
+def refuse(run: Path, answer: Approval) -> None:
+    """Remember that a person does not want the policy that was measured; nothing moves."""
+    _need(answer.why, "a refusal")
+    with RunStore(run).lock():
+        pointer = Promotions(run).pointer()
+        parent = pointer.policy.digest if pointer else ""
+        Promotions(run).record("refusal", parent=parent, evidence=answer.evidence, person=answer.who, reason=answer.why)
+
+
+def refused(run: Path, evidence: str) -> Event | None:
+    """The refusal of a policy by the hash of its figures, if a person has refused it."""
+    events = reversed(Promotions(run).events())
+    return next((event for event in events if event.kind == "refusal" and event.evidence == evidence), None)
 
 
 def _must_promote(verdict: GateVerdict, pointer: Pointer) -> None:
@@ -104,6 +131,24 @@ def _must_promote(verdict: GateVerdict, pointer: Pointer) -> None:
         raise GateError(f"{found}; {remedy}")
     if verdict.decision != "PROMOTE":
         raise GateError(f"the gate says {verdict.decision}: {verdict.deciding[0].text.rstrip('.')}; {remedy}")
+
+
+def _must_be_approved(run: Path, section: GateSection, approval: Approval | None, verdict: GateVerdict) -> None:
+    """Where `gate.require_approval` is set, a named person has seen these figures and not others."""
+    if approval is None:
+        if section.require_approval:
+            raise GateError(
+                "gate.require_approval asks a person; nothing was promoted: "
+                f"`ratify promote {run} --by WHO --reason WHY`, or resume the flow `approve-policy` in Prefect's page"
+            )
+        return
+    _need(approval.who, "--by")
+    _need(approval.why, "--reason")
+    if approval.evidence and approval.evidence != verdict.evidence:
+        raise GateError(
+            f"{approval.who} approved the evaluation {approval.evidence[:12]}, and the newest is now "
+            f"{verdict.evidence[:12]}; nothing was promoted, ask again"
+        )
 
 
 def _not_rolled_back(promotions: Promotions, policy: PolicyRecord) -> None:

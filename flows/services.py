@@ -1,0 +1,180 @@
+"""Processes that outlive the command which starts them: who they are, whether they still live, and how they end.
+
+`.ratify/services.json` says what was started. A process is known by its id, by the kernel's clock at its start and by
+the boot, so that nothing else is ever stopped after its id was given away. Every service leads a session of its own:
+ending one ends what it started. Left out: which services there are (`flows/local_stack.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ratify.errors import ConfigError, StoreError
+from ratify.files import write_text
+
+STATE_FILE = "services.json"
+GRACE_S = 25.0
+"""Seconds that a service gets between SIGTERM and SIGKILL."""
+POLL_S = 0.05
+LOOPBACK = "127.0.0.1"
+_START_TIME = 19
+"""Place of `starttime` among the fields of /proc/PID/stat that follow the program's name; see proc_pid_stat(5)."""
+
+
+class Service(BaseModel):
+    """One process that was started, as the state file keeps it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    pid: int
+    started: int
+    """Clock ticks between the boot and its start."""
+    boot: str
+    log: str
+    port: int | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Is exactly this process still there?"""
+        return self.boot == _boot() and start_time(self.pid) == self.started
+
+
+class Stack(BaseModel):
+    """What runs now; the whole state file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: str = "ratify.services/1"
+    services: dict[str, Service] = {}
+
+    def running(self, name: str) -> Service | None:
+        """The service of that name, if it lives."""
+        service = self.services.get(name)
+        return service if service and service.alive else None
+
+    def port(self, name: str) -> int | None:
+        """The port that a service has or had, so that it comes back where it was."""
+        service = self.services.get(name)
+        return service.port if service else None
+
+
+def read_stack(folder: Path) -> Stack:
+    """What the state file says; an empty stack without one.
+
+    Raises:
+        StoreError: it is of another version.
+    """
+    path = folder / STATE_FILE
+    try:
+        return Stack.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Stack()
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"{path} is not a state of this version; stop the services in it, then delete it") from error
+
+
+def write_stack(folder: Path, stack: Stack) -> None:
+    """Keep what runs."""
+    write_text(folder / STATE_FILE, json.dumps(stack.model_dump(), indent=2) + "\n")
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """One command at a time starts or stops services.
+
+    Raises:
+        StoreError: another one is at it.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"another command is starting or stopping the services of {folder}; wait for it") from None
+        yield
+
+
+def start(
+    name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str], port: int | None = None
+) -> Service:
+    """Start a service in a session of its own, its output in `<name>.log`; keeps no hold on it."""
+    log = folder / f"{name}.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            env=dict(environment), start_new_session=True,
+        )  # fmt: skip
+    process.returncode = 0  # it lives on after us; without this Popen warns when it is collected
+    started = start_time(process.pid)
+    return Service(name=name, pid=process.pid, started=started or 0, boot=_boot(), log=str(log), port=port)
+
+
+def stop(service: Service, grace_s: float = GRACE_S) -> bool:
+    """End a service and what it started: SIGTERM, then SIGKILL. False when it was gone already."""
+    if not service.alive:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(service.pid, signal.SIGTERM)
+        end = time.monotonic() + grace_s
+        while _group_alive(service.pid) and time.monotonic() < end:
+            time.sleep(POLL_S)
+        os.killpg(service.pid, signal.SIGKILL)
+    return True
+
+
+def start_time(pid: int) -> int | None:
+    """Clock ticks between the boot and a process's start; None when there is none, or only its zombie."""
+    fields = _stat(pid)
+    return int(fields[_START_TIME]) if fields and fields[0] != "Z" else None
+
+
+def free_port(wanted: int | None = None) -> int:
+    """`wanted` if nobody listens there, else any free port of 127.0.0.1."""
+    for port in (wanted, 0) if wanted else (0,):
+        with socket.socket() as trial, contextlib.suppress(OSError):
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind((LOOPBACK, port))
+            return int(trial.getsockname()[1])
+    raise ConfigError("no port of 127.0.0.1 is free")
+
+
+def last_lines(log: str, count: int = 5) -> str:
+    """The end of a service's log, for a fault's sentence."""
+    with contextlib.suppress(OSError):
+        lines = Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
+        return " | ".join(line.strip() for line in lines[-count:] if line.strip())
+    return ""
+
+
+def _stat(pid: int) -> list[str] | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()
+
+
+def _group_alive(leader: int) -> bool:
+    """Does any process of the session's first group live? Zombies do not count: somebody else has to collect them."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        fields = _stat(int(folder.name))
+        if fields and fields[0] != "Z" and int(fields[2]) == leader:
+            return True
+    return False
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

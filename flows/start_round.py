@@ -1,0 +1,91 @@
+"""Prefect flow `start-round`: a round of a run from a configuration file, as a schedule or a person starts it.
+
+The form has few fields: which file, what to change in it, which part of a round. No key fits in: a configuration names
+the environment variable that holds one. Left out: rounds that follow each other.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import Field
+
+from flows.context import RunContext
+from flows.prefect_approval import ask_person
+from flows.prefect_tags import name_run, tag_run
+from flows.stages import FLOWS
+from flows.stages.kept_constitutions import keep_constitution
+from flows.stages.servers import warm_up_engines
+from ratify.config import Config, load_config
+from ratify.errors import BatchPending
+
+Part = Literal["round", "generate", "label", "revise", "train", "evaluate"]
+PARTS: dict[Part, str] = {
+    "round": "run_round",
+    "generate": "generate_candidates",
+    "label": "label_preferences",
+    "revise": "revise_completions",
+    "train": "train_policy",
+    "evaluate": "evaluate_policy",
+}
+
+ConfigFile = Annotated[
+    str, Field(title="Configuration", description="A TOML file in the checkout, such as configs/demo.toml")
+]
+Overrides = Annotated[
+    list[str],
+    Field(title="Changes", description="section.key=value, one a line, such as sampling.temperature=0.8. No secrets."),
+]
+RunName = Annotated[
+    str | None,
+    Field(
+        title="Run",
+        description="Folder name of the run; empty takes run.name of the file",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    ),
+]
+
+
+@flow(name="start-round", flow_run_name=name_run)
+def start_round(
+    config: ConfigFile = "configs/demo.toml",
+    overrides: Overrides = [],  # noqa: B006  Prefect shows the default in its form
+    run_name: RunName = None,
+    part: Annotated[Part, Field(title="Part", description="The whole round, or one part of it")] = "round",
+    round_number: Annotated[int, Field(title="Round", description="From 0", ge=0, le=999)] = 0,
+) -> State:
+    """Sample, judge, train, evaluate. What is finished for the same inputs is not done again.
+
+    A batch that a hosted judge has not answered yet is no failure: the next start goes on.
+    """
+    loaded = configured(config, overrides, run_name)
+    context = RunContext(loaded, round_number)
+    tag_run(loaded)
+    with context.run.lock():
+        keep_constitution(context)
+    warm_up_engines(context, PARTS[part])
+    try:
+        _run_part(PARTS[part], loaded, round_number)
+    except BatchPending as pending:
+        return Completed(name="Waiting", message=str(pending))
+    context.remember()
+    asked = ask_person(context) if part in ("round", "evaluate") else None
+    return Completed(message=asked or f"{loaded.run_dir}, round {round_number}: {part} is finished")
+
+
+def configured(config: str, overrides: list[str], run_name: str | None) -> Config:
+    """The configuration that a form asks for."""
+    named = [f"run.name='{run_name}'"] if run_name else []
+    return load_config(Path(config), [*overrides, *named])
+
+
+def _run_part(name: str, config: Config, round_number: int) -> None:
+    context = RunContext(config, round_number)
+    if FLOWS[name].finished(context):
+        get_run_logger().info("every stage is complete for these inputs, nothing is done again")
+    getattr(importlib.import_module(f"flows.{name}"), name)(config.model_dump(mode="json"), round_number)
