@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -178,12 +178,14 @@ def main() -> None:
         _check_rooms()
         signal.signal(signal.SIGTERM, _interrupt)
         app()
+    except SystemExit as leaving:
+        _leave(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
     except RatifyError as error:
         print(f"ratify: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _leave(error.exit_code)
     except KeyboardInterrupt:
         print("ratify: stopped; what is finished is kept, and the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        _leave(130)
 
 
 def _waiting(overrides: list[str] | None, wait: bool) -> list[str]:
@@ -231,13 +233,18 @@ def _announce_judging(context: RunContext, flow: str) -> None:
 
 
 def _run_with_prefect(flow: str, config: Config) -> None:
-    from flows import prefect_settings
+    from flows.prefect_run import run_flow
 
-    prefect_settings.apply()
-    import importlib
+    run_flow(flow, config)
 
-    function = getattr(importlib.import_module(f"flows.{flow}"), flow)
-    function(config.model_dump(mode="json"))
+
+def _leave(code: int) -> NoReturn:
+    """End the process; where Prefect was used, without waiting for a server that is lost."""
+    if "flows.prefect_run" in sys.modules:
+        from flows.prefect_run import leave
+
+        leave(code)
+    sys.exit(code)
 
 
 def run_folder(name: str) -> Path:

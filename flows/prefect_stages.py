@@ -15,6 +15,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.context import RunContext
+from flows.flow_runs import tracked
 from flows.stages import FLOWS
 from flows.stages.stage import Stage
 from ratify.config import Config
@@ -25,7 +26,7 @@ from ratify.run_store import Manifest
 def run_group(flow: str, config: Config, round_number: int) -> list[Path]:
     """Run the stages of a flow as Prefect tasks, under the run's lock; the folders of the stages, in order."""
     context, group = RunContext(config, round_number), FLOWS[flow]
-    with context.run.lock():
+    with context.run.lock(), tracked(context.run.path):
         group.check(context)
         return [_submit(stage, context) for stage in group.wanted(context)]
 
