@@ -15,13 +15,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from flows import console, gate_cli, relabel_cli
+from flows import console, doctor_cli, gate_cli, relabel_cli
 from flows.constitution_cli import constitution_app
 from flows.context import RunContext
 from flows.judge_cli import judge_app
 from ratify.config import Config, load_config, resolved_json
 from ratify.errors import ConfigError, RatifyError
 from ratify.lineage import ROOT
+from ratify.safety import switch_telemetry_off
 
 ROOMS = ("constitutions", "generation", "judges", "training", "evaluation", "flows", "demo")
 DEMO_CONFIG = ROOT / "configs" / "demo.toml"
@@ -48,6 +49,7 @@ app.add_typer(constitution_app, name="constitution", rich_help_panel="Constituti
 app.add_typer(judge_app, name="judge", rich_help_panel="Judges")
 relabel_cli.register(app)
 gate_cli.register(app)
+doctor_cli.register(app)
 
 
 @app.command(rich_help_panel="The whole job")
@@ -176,6 +178,7 @@ def main() -> None:
     """Entry point: faults the user can mend become one sentence on stderr and an exit code."""
     try:
         _check_rooms()
+        switch_telemetry_off()
         signal.signal(signal.SIGTERM, _interrupt)
         app()
     except SystemExit as leaving:

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from flows import prefect_settings, temporary_server
@@ -43,13 +44,24 @@ def run_flow(name: str, config: Config) -> None:
         SchedulerError: Prefect's server does not answer, or was lost.
         RatifyError: what a stage raised.
     """
+    with with_server():
+        flow: Callable[[dict[str, Any]], object] = getattr(importlib.import_module(f"flows.{name}"), name)
+        _run(lambda: flow(config.model_dump(mode="json")), config)
+
+
+@contextmanager
+def with_server() -> Iterator[None]:
+    """Prefect with a server that answers, the user's or a temporary one; at the end it is told what is left.
+
+    Raises:
+        SchedulerError: the user's server does not answer, or a temporary one does not start.
+    """
     prefect_settings.apply()
     # What cannot be logged because the server is gone is not worth a traceback between our own sentences.
     logging.raiseExceptions = False
     _find_server()
     try:
-        flow: Callable[[dict[str, Any]], object] = getattr(importlib.import_module(f"flows.{name}"), name)
-        _run(lambda: flow(config.model_dump(mode="json")), config)
+        yield
     finally:
         _drain()
 
