@@ -11,17 +11,18 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from flows import console, gate_cli, relabel_cli, up_cli
+from flows import console, doctor_cli, gate_cli, relabel_cli, up_cli
 from flows.constitution_cli import constitution_app
 from flows.context import RunContext
 from flows.judge_cli import judge_app
 from ratify.config import Config, load_config, resolved_json
 from ratify.errors import ConfigError, RatifyError
 from ratify.lineage import ROOT
+from ratify.safety import switch_telemetry_off
 
 ROOMS = ("constitutions", "generation", "judges", "training", "evaluation", "flows", "demo")
 DEMO_CONFIG = ROOT / "configs" / "demo.toml"
@@ -49,6 +50,7 @@ app.add_typer(judge_app, name="judge", rich_help_panel="Judges")
 relabel_cli.register(app)
 gate_cli.register(app)
 up_cli.register(app)
+doctor_cli.register(app)
 
 
 @app.command(rich_help_panel="The whole job")
@@ -177,14 +179,17 @@ def main() -> None:
     """Entry point: faults the user can mend become one sentence on stderr and an exit code."""
     try:
         _check_rooms()
+        switch_telemetry_off()
         signal.signal(signal.SIGTERM, _interrupt)
         app()
+    except SystemExit as leaving:
+        _leave(leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None))
     except RatifyError as error:
         print(f"ratify: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _leave(error.exit_code)
     except KeyboardInterrupt:
         print("ratify: stopped; what is finished is kept, and the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        _leave(130)
 
 
 def _waiting(overrides: list[str] | None, wait: bool) -> list[str]:
@@ -232,13 +237,18 @@ def _announce_judging(context: RunContext, flow: str) -> None:
 
 
 def _run_with_prefect(flow: str, config: Config) -> None:
-    from flows import prefect_settings
+    from flows.prefect_run import run_flow
 
-    prefect_settings.apply()
-    import importlib
+    run_flow(flow, config)
 
-    function = getattr(importlib.import_module(f"flows.{flow}"), flow)
-    function(config.model_dump(mode="json"))
+
+def _leave(code: int) -> NoReturn:
+    """End the process; where Prefect was used, without waiting for a server that is lost."""
+    if "flows.prefect_run" in sys.modules:
+        from flows.prefect_run import leave
+
+        leave(code)
+    sys.exit(code)
 
 
 def run_folder(name: str) -> Path:

@@ -5,6 +5,7 @@ The round that trained the policy ends and gives its GPU back; the question wait
 
 from __future__ import annotations
 
+from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
@@ -33,6 +34,7 @@ def ask_person(context: RunContext) -> str | None:
             DEPLOYMENT, parameters={"run": str(run), "evidence": verdict.evidence}, timeout=0, as_subflow=False,
             idempotency_key=f"{run}:{verdict.evidence}",
         )  # fmt: skip
+        assert isinstance(asked, FlowRun), "outside a coroutine the call is not awaited"
     except ObjectNotFound:
         return by_hand
     tell(APPROVAL_WANTED, context.config.run.name, evidence=verdict.evidence[:12], question=asked.name)

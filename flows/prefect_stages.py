@@ -14,6 +14,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.context import RunContext
+from flows.flow_runs import tracked
 from flows.prefect_artifacts import publish
 from flows.prefect_events import BUDGET_STOPPED, tell
 from flows.prefect_progress import shown
@@ -26,7 +27,7 @@ from ratify.errors import BudgetError, SpendingError
 def run_group(flow: str, config: Config, round_number: int) -> list[Path]:
     """Run the stages of a flow as Prefect tasks, under the run's lock; the folders of the stages, in order."""
     context, group = RunContext(config, round_number, shown), FLOWS[flow]
-    with context.run.lock():
+    with context.run.lock(), tracked(context.run.path):
         group.check(context)
         return [_submit(stage, context) for stage in group.wanted(context)]
 

@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.context import RunContext
 from flows.evaluate_policy import evaluate_policy
+from flows.flow_runs import tracked
 from flows.generate_candidates import generate_candidates
 from flows.label_preferences import label_preferences
 from flows.stages import FLOWS
@@ -22,7 +23,7 @@ def run_round(config: Config, round_number: int = 0) -> None:
         config: The whole configuration of the run.
         round_number: The round to work on, from 0.
     """
-    with RunStore(config.run_dir).lock():
+    with RunStore(config.run_dir).lock(), tracked(config.run_dir):
         FLOWS["run_round"].check(RunContext(config, round_number))
         generate_candidates(config, round_number)
         label_preferences(config, round_number)

@@ -18,17 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from ratify.errors import EngineError
+from ratify.safety import TELEMETRY_OFF
 from ratify.sections import EngineSection
 
 SCRIPT = Path(__file__).with_name("vllm_host.py")
-QUIET = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_DO_NOT_TRACK": "1",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONUNBUFFERED": "1",
-}
+QUIET = TELEMETRY_OFF | {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 """No telemetry, no tokenizer threads that a fork would lose, and log lines that are there when a server dies."""
 
 

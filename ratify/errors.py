@@ -11,6 +11,8 @@
     │   └── SpendingError       a limit on money, tokens or requests; never worth a retry before it is raised
     ├── TrainingError           a training task stopped: NaN loss, out of memory, wrong checkpoint
     ├── GateError               the gate does not promote; nothing was moved
+    ├── SchedulerError          the Prefect server does not answer, or was lost in the middle of a run
+    ├── DoctorError             `ratify doctor` found a fault
     └── BatchPending            a batch file is not answered yet; nothing is wrong
 
 Failures of a single judge call are not exceptions: they are data (`ratify.types.Failure`), kept with their raw text.
@@ -88,6 +90,18 @@ class GateError(RatifyError):
     """The gate does not say PROMOTE. Nothing was moved."""
 
     exit_code = 10
+
+
+class SchedulerError(RatifyError):
+    """Prefect's server is not there. What the stages have finished is kept."""
+
+    exit_code = 11
+
+
+class DoctorError(RatifyError):
+    """Something is wrong with a run or with the machine."""
+
+    exit_code = 12
 
 
 class BatchPending(RatifyError):

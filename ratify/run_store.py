@@ -85,7 +85,7 @@ class StageStore:
 
     def finish(self, lineage: dict[str, Any], metrics: dict[str, Any], seconds: float) -> Manifest:
         """Hash the files and write the manifest."""
-        names = sorted(str(path.relative_to(self.path)) for path in self._artifacts())
+        names = self.artifact_names()
         manifest = Manifest(
             stage=self.stage,
             inputs=digest(lineage),
@@ -105,6 +105,10 @@ class StageStore:
         manifest = self.manifest()
         files = manifest.files if manifest else {}
         return [name for name, sha in files.items() if not _same(self.path / name, sha)]
+
+    def artifact_names(self) -> list[str]:
+        """The files that a manifest written now would name: not logs, not hidden ones."""
+        return sorted(str(path.relative_to(self.path)) for path in self._artifacts())
 
     def _artifacts(self) -> Iterator[Path]:
         for path in self.path.rglob("*"):
@@ -148,6 +152,8 @@ class RunStore:
             try:
                 yield
             finally:
+                # A number that is left says that its process was killed.
+                handle.truncate(0)
                 _HELD.discard(held)
 
 

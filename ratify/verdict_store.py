@@ -110,6 +110,15 @@ class VerdictStore:
                 for batch in _batches(keys, _KEYS_PER_QUERY)
             )
 
+    def count_among(self, keys: Iterable[str]) -> int:
+        """How many of some distinct keys have a verdict."""
+        among = sa.select(sa.func.count()).select_from(VERDICTS)
+        with _OneSentence(self), self._engine.connect() as connection:
+            return sum(
+                int(connection.execute(among.where(VERDICTS.c.key.in_(batch))).scalar_one())
+                for batch in _batches(keys, _KEYS_PER_QUERY)
+            )
+
     def count(self) -> int:
         """How many verdicts are stored."""
         with _OneSentence(self), self._engine.connect() as connection:

@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from ratify.errors import InputError, StoreError, TrainingError
 from ratify.files import write_text
+from ratify.safety import TELEMETRY_OFF
 from training.lifeline import PARENT_VARIABLE
 from training.result import TrainResult, check_same, read_result
 from training.spec import TrainSpec, fingerprint
@@ -79,8 +80,7 @@ def child_environment(spec: TrainSpec) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(_CHECKOUT), *([inherited] if inherited else [])]),
         PARENT_VARIABLE: str(os.getpid()),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "DO_NOT_TRACK": "1",
+        **TELEMETRY_OFF,
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
