@@ -48,7 +48,7 @@ def _told(context: RunContext, handled: Handled) -> State:
     name = context.config.run.name
     short, log = handled.constitution[:12], get_run_logger()
     if handled.outcome in ("held", "applied"):
-        lines = plan_lines(handled.figures)
+        lines = plan_lines(dict(handled.figures))
         links = link_pages(handled.folder) if handled.folder else []
         create_markdown_artifact(
             key="edit", description=f"run {name}, constitution {short}", markdown=edit_markdown(handled, lines, links)

@@ -1,8 +1,8 @@
 """`ratify up` for real: Prefect's server, a worker, a schedule that fires, a run started and cancelled as the page does
 it, a person's answer, and `ratify down`.
 
-One stack serves the whole file. The schedule is switched on first and looked at last, so that waiting for the minute
-costs nothing.
+One stack serves the whole file. The schedule is switched on first and looked at after the first run, so that waiting
+for the minute costs little.
 """
 
 from __future__ import annotations
@@ -112,13 +112,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def form(running: Running, fake_policy_url: str) -> dict[str, Any]:
-    """What a person would fill in to run a small run."""
+def form(running: Running, labelled_run: Path, fake_policy_url: str) -> dict[str, Any]:
+    """What a person would fill in to go on with a small run, whose candidates are made."""
+    candidates = labelled_run / "round-000" / "generate"
+    shutil.copytree(candidates, running.runs / "page" / "round-000" / "generate")
     return {
         "config": "configs/demo.toml",
         "run_name": "page",
         "overrides": [
-            f"run.dir={running.runs}", "prompts.train_limit=40", "prompts.heldout_limit=10", "policy.concurrency=8",
+            f"run.dir={running.runs}", "prompts.train_limit=20", "prompts.heldout_limit=4", "policy.concurrency=8",
             f"policy.base_url={fake_policy_url}", "policy.model=fake-policy", "policy.train_from=data/demo/policy",
             "judge.kind=rules", "reward_model.enabled=false", "preference.epochs=12", "preference.save_every_steps=4",
             "preference.max_kl=1000",
@@ -142,20 +144,36 @@ def test_up_says_what_runs_and_doing_it_again_starts_nothing(running: Running) -
 
 
 def test_a_run_started_in_the_page_ends_with_its_artifacts(running: Running, form: dict[str, Any]) -> None:
-    for part in ("generate", "label"):
-        run = running.start("start-round/nightly", **form, part=part)
-        found = running.wait(run, StateType.COMPLETED)
-        assert found.name == f"page · round 0 · {part}"
-        assert {"nightly", "judge:rules", "policy:fake-policy"} <= set(found.tags)
-        assert any(re.fullmatch(r"constitution:[0-9a-f]{12}", tag) for tag in found.tags)
-        by_key = {each.key: each for each in running.artifacts(run)}
-        assert {part, f"{part}-summary"} <= set(by_key)
-        rows = json.loads(by_key[part].data) if isinstance(by_key[part].data, str) else by_key[part].data
-        metrics = json.loads((running.runs / "page" / "round-000" / part / "manifest.json").read_text())["metrics"]
-        assert {row["figure"] for row in rows} == set(metrics)
-    pairs = metrics["label/pairs/count"]
-    assert {row["figure"]: row["value"] for row in rows}["label/pairs/count"] == f"{pairs:,}"
+    run = running.start("start-round/nightly", **form, part="label")
+    found = running.wait(run, StateType.COMPLETED)
+    assert found.name == "page · round 0 · label"
+    assert {"nightly", "judge:rules", "policy:fake-policy"} <= set(found.tags)
+    assert any(re.fullmatch(r"constitution:[0-9a-f]{12}", tag) for tag in found.tags)
+    by_key = {each.key: each for each in running.artifacts(run)}
+    assert {"label", "label-summary"} <= set(by_key)
+    data: Any = by_key["label"].data
+    rows = {row["figure"]: row["value"] for row in (json.loads(data) if isinstance(data, str) else data)}
+    metrics = json.loads((running.runs / "page" / "round-000" / "label" / "manifest.json").read_text())["metrics"]
+    assert set(rows) == set(metrics)
+    assert rows["label/pairs/count"] == f"{metrics['label/pairs/count']:,}"
     assert list((running.runs / "page" / "constitutions").glob("*.yaml"))
+
+
+def test_a_cron_schedule_fires(running: Running) -> None:
+    deployment = running.client.read_deployment_by_name("clean-runs/cleanup")
+    mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]))
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        fired = [each for each in running.client.read_flow_runs(flow_run_filter=mine) if each.state.is_completed()]
+        if fired:
+            break
+        assert time.monotonic() < end, running.log()
+        time.sleep(0.5)
+    assert fired[0].auto_scheduled and fired[0].expected_start_time.second == 0
+    assert any(each.key == "cleanup" for each in running.artifacts(fired[0].id))
+    schedule = running.client.read_deployment_schedules(deployment.id)
+    for each in schedule:
+        running.client.delete_deployment_schedule(deployment.id, each.id)
 
 
 def training_children(folder: Path) -> list[int]:
@@ -223,20 +241,6 @@ def test_a_person_approves_in_the_page_and_nobody_is_no_approval(running: Runnin
     assert (last["person"], last["reason"]) == ("Ada", "read 50 replies") and last["time"]
     shown = next(each for each in running.artifacts(asked) if each.key == "promotion")
     assert "Ada" in str(shown.data) and "read 50 replies" in str(shown.data)
-
-
-def test_a_cron_schedule_fires(running: Running) -> None:
-    deployment = running.client.read_deployment_by_name("clean-runs/cleanup")
-    mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]))
-    end = time.monotonic() + PATIENCE_S
-    while True:
-        fired = [each for each in running.client.read_flow_runs(flow_run_filter=mine) if each.state.is_completed()]
-        if fired:
-            break
-        assert time.monotonic() < end, running.log()
-        time.sleep(0.5)
-    assert fired[0].auto_scheduled and fired[0].expected_start_time.second == 0
-    assert any(each.key == "cleanup" for each in running.artifacts(fired[0].id))
 
 
 def test_down_ends_what_up_started_and_nothing_else(running: Running) -> None:
