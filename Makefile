@@ -7,7 +7,7 @@ PYTORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 STAMP := $(VENV)/installed
 WORKERS ?= 2
 
-.PHONY: demo test lint format types demo-models help clean
+.PHONY: demo up test lint format types demo-models help clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -15,6 +15,9 @@ help:  ## Show this list
 
 demo: $(STAMP)  ## Install what is missing, then run the whole pipeline on the demo models (two to five minutes)
 	$(BIN)/ratify demo
+
+up: $(STAMP)  ## Start the scheduler and its page, a worker and the deployments (`ratify down` ends them)
+	$(BIN)/ratify up
 
 test: $(STAMP)  ## Install what is missing, then run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

@@ -41,6 +41,7 @@ STACK_SETTINGS = {
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     "PREFECT_SERVER_API_HOST": LOOPBACK,
     "PREFECT_CLI_PROMPT": "false",
+    "PREFECT_WORKER_QUERY_SECONDS": "3",
 }
 """Beside those of a run from the command line; the environment wins here, too."""
 
@@ -80,6 +81,8 @@ def _port(stack: Stack, name: str, asked: int | None, usual: int) -> int:
         if asked and asked != running.port:
             raise ConfigError(f"the {name} runs on port {running.port}; `ratify down` first to have it on {asked}")
         return running.port
+    if asked == 0:
+        return free_port()
     port = free_port(asked or stack.port(name) or usual)
     if asked and port != asked:
         raise ConfigError(f"port {asked} is taken by another program; choose another one, or 0 for any")

@@ -5,8 +5,7 @@ The round that trained the policy ends and gives its GPU back; the question wait
 
 from __future__ import annotations
 
-from prefect.client.schemas.objects import FlowRun
-from prefect.deployments import run_deployment
+from prefect import get_client
 from prefect.exceptions import ObjectNotFound
 
 from evaluation.gate_record import read_gate
@@ -30,11 +29,12 @@ def ask_person(context: RunContext) -> str | None:
         return "this policy is promoted already"
     by_hand = f"a person must approve: `ratify promote {run} --by WHO --reason WHY`"
     try:
-        asked = run_deployment(
-            DEPLOYMENT, parameters={"run": str(run), "evidence": verdict.evidence}, timeout=0, as_subflow=False,
-            idempotency_key=f"{run}:{verdict.evidence}",
-        )  # fmt: skip
-        assert isinstance(asked, FlowRun), "outside a coroutine the call is not awaited"
+        with get_client(sync_client=True) as client:
+            asked = client.create_flow_run_from_deployment(
+                client.read_deployment_by_name(DEPLOYMENT).id,
+                parameters={"run": str(run), "evidence": verdict.evidence},
+                idempotency_key=f"{run}:{verdict.evidence}",
+            )
     except ObjectNotFound:
         return by_hand
     tell(APPROVAL_WANTED, context.config.run.name, evidence=verdict.evidence[:12], question=asked.name)

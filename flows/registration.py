@@ -52,13 +52,13 @@ def make_pool(name: str) -> None:
 
 
 def register_automations() -> list[str]:
-    """Create what is missing and renew what differs; the names, with where their alarms go."""
+    """Create what is missing and renew what differs; what they watch for, and where alarms go."""
     with get_client(sync_client=True) as client:
         block = _block(client)
         for automation in (*alarms(block), zombies()):
             _put(client, automation)
-    goal = os.environ.get(BLOCK_VARIABLE) or f"events in the page; set {BLOCK_VARIABLE} to be told elsewhere"
-    return [*(f"{name} → {goal}" for name in ALARMS), "a run without a sign of life for 9 minutes is marked Crashed"]
+    goal = os.environ.get(BLOCK_VARIABLE) or f"the page's events; set {BLOCK_VARIABLE} to be told elsewhere"
+    return [*ALARMS, "a run without a sign of life for 9 minutes is marked Crashed", f"alarms go to {goal}"]
 
 
 def alarms(block: UUID | None) -> Iterable[AutomationCore]:

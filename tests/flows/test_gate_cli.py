@@ -9,8 +9,10 @@ import pytest
 
 from evaluation.intervals import Estimate
 from evaluation.report import ConstitutionText, EvaluationReport, RunIdentity, write_report
+from flows.stages.gate import Approval, promote, refuse, refused
 from ratify.canonical import model_digest
 from ratify.config import load_config, resolved_json
+from ratify.errors import GateError
 from ratify.lineage import ROOT
 from ratify.run_store import RunStore
 
@@ -33,9 +35,13 @@ class MadeRun:
         self.model = self.path / "round-000" / "policy" / "model"
         self.train(self.first, "first")
         self.train(self.model, "second")
-        config = load_config(ROOT / "configs" / "demo.toml", [f"run.dir={folder}", "run.name=run"])
-        (self.path / "config.json").write_text(resolved_json(config))
+        self.configure()
         self.evaluate()
+
+    def configure(self, *overrides: str) -> None:
+        place = [f"run.dir={self.path.parent}", "run.name=run"]
+        config = load_config(ROOT / "configs" / "demo.toml", [*place, *overrides])
+        (self.path / "config.json").write_text(resolved_json(config))
 
     def train(self, folder: Path, weights: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,6 +120,40 @@ def test_hold_promotes_only_with_a_logged_reason(made: MadeRun, ratify: Ratify) 
     assert ratify("promote", str(made.path), "--override", "for the pilot").code == 0
     assert made.promoted["override"] == "for the pilot" and made.promoted["decision"] == "HOLD"
     assert made.history[-1]["override"] == "for the pilot"
+
+
+def test_where_a_person_must_agree_nothing_moves_without_name_and_reason(made: MadeRun, ratify: Ratify) -> None:
+    made.configure("gate.require_approval=true")
+    run = str(made.path)
+    assert ratify("gate", run).code == 0
+    said = ratify("promote", run)
+    assert said.code == 10 and "gate.require_approval asks a person" in said.err and said.err.count("\n") == 1
+    assert ratify("promote", run, "--override", "hurry").code == 10, "an override is a person's, too"
+    assert ratify("promote", run, "--by", "Ada").code == 3, "without a reason"
+    assert ratify("promote", run, "--by", " ", "--reason", "good").code == 3
+    assert made.promoted["policy"]["digest"] == model_digest(made.first)
+    assert ratify("promote", run, "--by", "Ada", "--reason", "read 50 replies").code == 0
+    last = made.history[-1]
+    assert (last["kind"], last["person"], last["reason"]) == ("promotion", "Ada", "read 50 replies") and last["time"]
+    assert made.promoted["policy"]["digest"] == model_digest(made.model)
+
+
+def test_a_refusal_is_remembered_and_moves_nothing(made: MadeRun, ratify: Ratify) -> None:
+    made.configure("gate.require_approval=true")
+    evidence = json.loads(ratify("gate", str(made.path), "--json").out)["evidence"]
+    refuse(made.path, Approval("Bo", "too curt", evidence))
+    found = refused(made.path, evidence)
+    assert found and (found.person, found.reason) == ("Bo", "too curt") and refused(made.path, "other") is None
+    assert made.promoted["policy"]["digest"] == model_digest(made.first)
+
+
+def test_an_approval_counts_for_the_figures_that_were_shown(made: MadeRun, ratify: Ratify) -> None:
+    made.configure("gate.require_approval=true")
+    evidence = json.loads(ratify("gate", str(made.path), "--json").out)["evidence"]
+    made.evaluate(win_rate=0.61)
+    with pytest.raises(GateError, match="the newest is now"):
+        promote(made.path, None, Approval("Ada", "good", evidence))
+    assert made.promoted["policy"]["digest"] == model_digest(made.first)
 
 
 def test_every_new_evaluation_is_an_attempt_and_the_same_one_is_not(made: MadeRun, ratify: Ratify) -> None:

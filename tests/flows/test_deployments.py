@@ -1,0 +1,56 @@
+"""prefect.yaml: every deployment points at a flow that takes its parameters, is off until somebody switches it on, and
+its form is short and holds no secret."""
+
+import importlib
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from ratify.lineage import ROOT
+
+FILE: dict[str, Any] = YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())
+DEPLOYMENTS: list[dict[str, Any]] = FILE["deployments"]
+MOST_FIELDS = 6
+
+
+def flow_of(deployment: dict[str, Any]) -> Any:
+    module, _, name = deployment["entrypoint"].rpartition(".")
+    assert name == module.rpartition(".")[2], "a flow's file bears its name"
+    return getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda each: each["name"])
+def test_a_deployment_is_off_alone_and_takes_its_parameters(deployment: dict[str, Any]) -> None:
+    flow = flow_of(deployment)
+    flow.validate_parameters(deployment.get("parameters", {}))
+    assert not any(schedule["active"] for schedule in deployment["schedules"])
+    if deployment["schedules"]:
+        assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+    properties = flow.parameters.model_dump_for_openapi()["properties"]
+    assert len(properties) <= MOST_FIELDS
+    for name, field in properties.items():
+        assert field.get("title"), name
+        assert not any(word in name for word in ("key", "token", "secret", "password"))
+
+
+def test_a_configuration_with_a_key_is_refused_by_the_flow_as_by_the_command() -> None:
+    from flows.start_round import configured
+    from ratify.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="must name an environment variable") as fault:
+        configured("configs/demo.toml", ["judge.api_key_env=sk-planted-key"], None)
+    assert "planted" not in str(fault.value)
+
+
+def test_no_automation_holds_more_than_names_and_figures() -> None:
+    from uuid import uuid4
+
+    from flows.registration import ZOMBIE_AFTER, alarms, zombies
+
+    assert ZOMBIE_AFTER.total_seconds() >= 540
+    assert zombies().trigger.within == ZOMBIE_AFTER
+    for automation in alarms(uuid4()):
+        body = automation.actions[0].body
+        assert body.count("{{") == 2 and "event.payload" in body
+        assert automation.name.startswith("ratify: ")
