@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from flows import console, gate_cli, relabel_cli
+from flows import console, drift_cli, gate_cli, relabel_cli
 from flows.constitution_cli import constitution_app
 from flows.context import RunContext
 from flows.judge_cli import judge_app
@@ -48,6 +48,7 @@ app.add_typer(constitution_app, name="constitution", rich_help_panel="Constituti
 app.add_typer(judge_app, name="judge", rich_help_panel="Judges")
 relabel_cli.register(app)
 gate_cli.register(app)
+drift_cli.register(app)
 
 
 @app.command(rich_help_panel="The whole job")
