@@ -68,11 +68,15 @@ def _shares(lost: float, won: float) -> tuple[float, float, float]:
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
-    """Which of a family's hypotheses Holm's step-down procedure (1979) rejects; the family's error is at most alpha."""
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    rejected = [False] * len(p_values)
+    """Which of a family's hypotheses Holm's step-down procedure (1979) rejects; the family's error is at most alpha.
+
+    A p-value that is not a number rejects nothing and counts in the family.
+    """
+    known = [1.0 if math.isnan(p_value) else p_value for p_value in p_values]
+    order = sorted(range(len(known)), key=lambda index: known[index])
+    rejected = [False] * len(known)
     for rank, index in enumerate(order):
-        if not p_values[index] <= alpha / (len(p_values) - rank):
+        if known[index] > alpha / (len(known) - rank):
             break
         rejected[index] = True
     return rejected

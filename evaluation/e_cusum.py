@@ -48,7 +48,7 @@ class Watched(NamedTuple):
 def bets(mean: ArrayLike) -> Floats:
     """The bets against each mean, shape (..., 5), small enough that no value can ruin one: λ(1 − m) ≤ 0.9."""
     room = np.maximum(1.0 - np.asarray(mean, dtype=np.float64), 1e-9)
-    return np.minimum(np.array(BETS), SAFEST / room[..., None])
+    return np.asarray(np.minimum(np.array(BETS), SAFEST / room[..., None]))
 
 
 def e_cusum_path(values: ArrayLike, mean: ArrayLike) -> Floats:

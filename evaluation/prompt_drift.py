@@ -7,7 +7,7 @@
 - Kolmogorov and Smirnov's test of lengths in words.
 
 An alarm needs both a small p-value and an effect above a floor, since a large set makes any difference sure. Its
-false-alarm rate is measured: the reference is split at random a hundred times and the halves are tested.
+false-alarm rate is measured: the reference is split at random sixty times and the halves are tested.
 What is left out: meaning. A topic that keeps its words is not seen; `vectors` may be a sentence model's.
 """
 
@@ -27,13 +27,14 @@ from evaluation.two_samples import fourier_features, median_distance
 from evaluation.word_stream import Vocabulary, mixed, word_stream
 
 PERMUTATIONS = 999
-SPLITS = 100
-SPLIT_PERMUTATIONS = 199
+SPLITS = 60
+SPLIT_PERMUTATIONS = 99
+RIDGE = 1.0
 LEAST = 40
 """Prompts that each set needs."""
 MOST = 2000
 """Prompts of each set that are looked at, evenly chosen."""
-FLOORS = {"mmd": 0.05, "auc": 0.55, "lengths": 0.10}
+FLOORS = {"mmd": 0.03, "auc": 0.55, "lengths": 0.10}
 """Smallest distance, AUC and largest gap of the length distributions worth an alarm."""
 TITLES = {"mmd": "words, by MMD", "auc": "words, by a classifier", "lengths": "lengths, by Kolmogorov-Smirnov"}
 
@@ -152,20 +153,26 @@ def _mmd(reference: Floats, current: Floats, permutations: int, alpha: float, se
 
 def _told_apart(reference: Prompts, current: Prompts, alpha: float) -> Effect:
     """AUC on the half that the classifier has not seen; one half is chance."""
-    from sklearn.linear_model import LogisticRegression
-
     learnt = [part.vectors[~part.halves] for part in (reference, current)]
     asked = [part.vectors[part.halves] for part in (reference, current)]
     if min(map(len, (*learnt, *asked))) < 2:
         return Effect("auc", 0.5, 1.0, 1.0)
-    truth = np.repeat([0, 1], [len(part) for part in learnt])
-    model = LogisticRegression(C=1.0, max_iter=200, class_weight="balanced").fit(np.concatenate(learnt), truth)
-    scores = [model.decision_function(part) for part in asked]
+    weights = _discriminant(*learnt)
+    scores = [part @ weights for part in asked]
     tested = mannwhitneyu(scores[1], scores[0], alternative="greater")
     n, m = len(asked[0]), len(asked[1])
     error = float(np.sqrt((n + m + 1) / (12 * n * m)))
     reach = 0.5 + float(ndtri(1 - alpha) + ndtri(0.8)) * error
     return Effect("auc", float(tested.statistic) / (n * m), float(tested.pvalue), reach)
+
+
+def _discriminant(first: Floats, second: Floats) -> Floats:
+    """Fisher's direction with a ridge of one prompt: closed, and as good a ranking as a logistic regression gives."""
+    gap, spread = second.mean(axis=0) - first.mean(axis=0), np.eye(first.shape[1]) * RIDGE
+    for part in (first, second):
+        centred = part - part.mean(axis=0)
+        spread += centred.T @ centred
+    return np.asarray(np.linalg.solve(spread, gap))
 
 
 def _lengths(reference: Floats, current: Floats, alpha: float) -> Effect:
