@@ -72,6 +72,14 @@ QUANTITIES: dict[str, Quantity] = {
     "people": Quantity("Labels that agree with people", "share", "up", note="pairs that both decide"),
     "position": Quantity("Effect of the shown order", "share", "neither"),
     "reward_accuracy": Quantity("Reward model agrees with the judge", "share", "up", note="held-out pairs"),
+    "reward_ece": Quantity("Calibration error of the reward model", "number", "down", 3, "fresh pairs, Bradley-Terry"),
+    "reward_length": Quantity(
+        "Reward follows length", "number", "neither", 2, "correlation within prompts, true quality held fixed if known"
+    ),
+    "proxy_gold": Quantity("Favour for the new policy beyond the truth", "share", "down", note="proxy minus gold"),
+    "form": Quantity("Replies with", "share", "neither"),
+    "over_refusal": Quantity("Refused, though safe", "share", "down", note="prompts that only look unsafe"),
+    "anchor_nll": Quantity("Surprise at text by people", "number", "down", 3, "nats per token of the frozen anchor"),
 }
 KAPPA = Quantity("Kappa", "number", "up", 2, "agreement beyond chance")
 COMPARED = ("compliance", "distinct_2", "distinct_4", "entropy_2", "duplicates", "words", "words_p95", "truncated")

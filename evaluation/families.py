@@ -19,15 +19,20 @@ from evaluation.agreement import (
     reward_accuracy,
     verdict_agreement,
 )
+from evaluation.anchor_nll import anchor_nll
 from evaluation.compliance import ALL, compliance
 from evaluation.divergence import divergence
 from evaluation.diversity import duplicate_share, repeated_across_prompts
+from evaluation.form import form_shares, over_refusal
 from evaluation.intervals import Estimate, EvidenceError, difference
 from evaluation.judging import position_effect
 from evaluation.length import lengths
 from evaluation.length_control import length_controlled_win_rate, reply_words
 from evaluation.lexical_family import lexical_figures
+from evaluation.ngram_figures import Compared
+from evaluation.proxy_gold import proxies_against_gold
 from evaluation.report import Evidence, JudgedSet
+from evaluation.reward_quality import expected_calibration_error, fresh_pairs, length_correlation
 from evaluation.win_rate import WinRate, principle_win_rates, win_rate
 from ratify.types import Completion, Label, Verdict
 
@@ -179,9 +184,45 @@ def _people_agreement(figures: Figures, evidence: Evidence) -> None:
             _record(figures, f"{stage}/people.{ALL}", pair_agreement(judged.labels, gold, evidence.how))
 
 
+def _form(figures: Figures, evidence: Evidence) -> None:
+    for name, compared in form_shares(evidence.old, evidence.new, evidence.how).items():
+        _compare(figures, f"evaluate/form.{name}", compared)
+
+
+def _over_refusal(figures: Figures, evidence: Evidence) -> None:
+    found = over_refusal(evidence.prompts, evidence.old, evidence.new, evidence.how, evidence.safe_twins)
+    _compare(figures, "evaluate/over_refusal", found)
+
+
+def _anchor_nll(figures: Figures, evidence: Evidence) -> None:
+    if not evidence.anchor:
+        raise EvidenceError("no frozen anchor text was given")
+    _compare(figures, "evaluate/anchor_nll", anchor_nll(evidence.anchor_scored, evidence.how))
+
+
 def _reward_model(figures: Figures, evidence: Evidence) -> None:
     found = reward_accuracy(evidence.heldout.labels, evidence.rewards, evidence.how)
     figures.metrics["reward_model/reward_accuracy/heldout"] = found
+    pairs = fresh_pairs(evidence.heldout.labels, evidence.rewards)
+    figures.metrics["reward_model/reward_ece/heldout"] = expected_calibration_error(pairs, evidence.how)
+
+
+def _reward_length(figures: Figures, evidence: Evidence) -> None:
+    quality = {name: float(sum(held.values())) for name, held in evidence.properties.items()}
+    replies = [*evidence.old, *evidence.new]
+    found = length_correlation(replies, evidence.rewards, quality, evidence.how)
+    figures.metrics["reward_model/reward_length/within_prompts"] = found
+
+
+def _proxy_gold(figures: Figures, evidence: Evidence) -> None:
+    for name, found in proxies_against_gold(evidence).items():
+        for stat, estimate in found._asdict().items():
+            figures.metrics[f"evaluate/proxy_gold.{name}/{stat}"] = estimate
+
+
+def _compare(figures: Figures, stem: str, compared: Compared) -> None:
+    for stat, estimate in compared._asdict().items():
+        figures.metrics[f"{stem}/{stat}"] = estimate
 
 
 def _position(figures: Figures, evidence: Evidence) -> None:
@@ -231,6 +272,11 @@ FAMILIES: dict[str, Callable[[Figures, Evidence], None]] = {
     "length": _length,
     "truth_agreement": _truth_agreement,
     "people_agreement": _people_agreement,
+    "form": _form,
+    "over_refusal": _over_refusal,
+    "anchor_nll": _anchor_nll,
     "reward_model": _reward_model,
+    "reward_length": _reward_length,
+    "proxy_gold": _proxy_gold,
     "position": _position,
 }

@@ -84,6 +84,14 @@ class ScoredReply(Record):
     log_reference: float
 
 
+class Repeated(Record):
+    """A figure of one policy that was sampled again with other seeds (A/A)."""
+
+    values: tuple[float, ...]
+    spread: float
+    """Standard deviation from seed to seed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class JudgedSet:
     """The labels of one set of pairs and the verdicts behind them."""
@@ -111,6 +119,14 @@ class Evidence:
     hold held-out and training replies."""
     scored: Sequence[ScoredReply] = ()
     """Replies of `new` under new policy and reference."""
+    repeats: Sequence[Sequence[Completion]] = ()
+    """The new policy sampled again to the same prompts, once a seed."""
+    scored_again: Mapping[str, float] = field(default_factory=dict)
+    """Completion id → log-probability under the new policy, scored a second time in other batches."""
+    anchor_scored: Sequence[ScoredReply] = ()
+    """Lines of the anchor under new policy and reference."""
+    safe_twins: Sequence[str] = ()
+    """Tags of held-out prompts that only look unsafe."""
     rewards: Mapping[str, float] = field(default_factory=dict)
     """Completion id → reward, for held-out replies."""
     gold: Mapping[tuple[str, str], Literal["a", "b", "tie"]] = field(default_factory=dict)
@@ -159,6 +175,10 @@ class EvaluationReport(Record):
     """Figures that the evidence does not support → why. Missing evidence never passes."""
     counts: dict[str, int] = Field(default_factory=dict)
     """Plain counts by key, such as `evaluate/win_rate.ties/count`."""
+    repeated_samples: dict[str, Repeated] = Field(default_factory=dict)
+    """Key of a figure of the new policy → its values when the same policy is sampled again; empty without A/A seeds."""
+    repeated_scores: float | None = None
+    """KL between two scorings of the same policy, nats per reply: the floor of every KL."""
     identity: RunIdentity
     constitution: ConstitutionText | None = None
     judging: dict[str, Judging] = Field(default_factory=dict)

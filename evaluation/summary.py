@@ -10,6 +10,7 @@ from evaluation.diversity import most_repeated
 from evaluation.families import FAMILIES, Figures, judged_sets
 from evaluation.intervals import EvidenceError
 from evaluation.judging import summarise_judging
+from evaluation.repeats import floor_of_scores, repeated_figures
 from evaluation.report import EvaluationReport, Evidence, Row
 from evaluation.samples import pick_samples
 
@@ -32,6 +33,8 @@ def summarise(evidence: Evidence) -> EvaluationReport:
         metrics=figures.metrics,
         missing=figures.missing,
         counts=figures.counts,
+        repeated_samples=repeated_figures(evidence),
+        repeated_scores=_floor(evidence),
         identity=evidence.identity,
         constitution=evidence.constitution,
         judging={
@@ -56,6 +59,11 @@ def numeric_rows(rows: Iterable[Row]) -> tuple[dict[str, float], ...]:
         }
         kept.append({"step": float(number), **numbers})
     return tuple(kept)
+
+
+def _floor(evidence: Evidence) -> float | None:
+    """What two scorings of the new policy differ by; None where it was scored once."""
+    return floor_of_scores({row.completion_id: row.log_new for row in evidence.scored}, evidence.scored_again)
 
 
 def _check(evidence: Evidence) -> None:

@@ -24,6 +24,7 @@ from ratify.canonical import model_digest
 from ratify.errors import InputError, StoreError
 from ratify.files import disk_fault, flush, write_text
 from ratify.intervals import Estimate
+from ratify.journal import append_line, whole_lines
 from ratify.lineage import code_commit, now
 from ratify.types import Record
 
@@ -108,27 +109,14 @@ class Promotions:
             StoreError: a whole line is not an event of this version.
         """
         path = self.run / HISTORY
-        if not path.exists():
-            return []
-        lines = path.read_bytes().split(b"\n")[:-1]
         try:
-            return [Event.model_validate_json(line) for line in lines]
+            return [Event.model_validate_json(line) for line in whole_lines(path)]
         except ValidationError as error:
             raise StoreError(f"{path} is not a history of this version; restore it from a copy") from error
 
     def append(self, event: Event) -> None:
         """Write one event, whole and on disk, or nothing; then bring the pointer up to date."""
-        path = self.run / HISTORY
-        try:
-            with path.open("ab") as handle:
-                whole = len(b"".join(line + b"\n" for line in _lines(path)))
-                handle.truncate(whole)
-                handle.write(event.model_dump_json(exclude_defaults=True).encode() + b"\n")
-                handle.flush()
-                os.fsync(handle.fileno())
-            flush(self.run)
-        except OSError as error:
-            raise StoreError(disk_fault(path, error)) from error
+        append_line(self.run / HISTORY, event.model_dump_json(exclude_defaults=True))
         self.repair()
 
     def record(self, kind: EventKind, **fields: object) -> Event:
@@ -195,11 +183,6 @@ def attempts(events: list[Event], parent: str) -> Mapping[str, int]:
         if event.kind == "attempt" and event.parent == parent:
             seen.setdefault(event.evidence, len(seen) + 1)
     return seen
-
-
-def _lines(path: Path) -> list[bytes]:
-    """The whole lines of the history."""
-    return path.read_bytes().split(b"\n")[:-1]
 
 
 def _ancestors(policy: PolicyRecord, known: Mapping[str, PolicyRecord]) -> tuple[PolicyRecord, ...]:

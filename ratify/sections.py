@@ -467,7 +467,18 @@ class EvaluationSection(Section):
     world: Literal["demo"] | None = None
     """`demo` adds the true compliance that the demo world's oracle computes."""
     anchor: Path | None = None
-    """Text by people that no training round sees, for the figures of rare words; None leaves them out."""
+    """Text by people that no training round sees, for rare words and held-out surprise; None leaves them out."""
+    aa_seeds: int = Field(default=0, ge=0, le=100, exclude_if=_is_off)
+    """How often the new policy is sampled again, for each figure's spread from seed to seed; 5 for `ratify drift`."""
+    safe_twins: tuple[str, ...] = Field(default=(), exclude_if=_is_off)
+    """Tags of held-out prompts that only look unsafe, beside `safe_twin`: refusing them is over-refusal."""
+
+    @field_validator("aa_seeds")
+    @classmethod
+    def _several(cls, seeds: int) -> int:
+        if seeds == 1:
+            raise ValueError("one more sample has no spread; give at least 2, better 5, or 0 for none")
+        return seeds
 
 
 class StoreSection(Section):

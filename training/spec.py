@@ -135,6 +135,9 @@ class ScoreTask(Task):
     section: OptimiserSection = OptimiserSection()
     models: dict[str, str] = Field(min_length=1)
     """Name in the output → model folder; reward models are recognised by their configuration."""
+    again: dict[str, str] = Field(default_factory=dict)
+    """Further name → name of a model above that scores everything once more, in the opposite order, so that batches
+    differ: what the two disagree by is the engine's, not the policy's."""
 
     @property
     def model_paths(self) -> tuple[str, ...]:

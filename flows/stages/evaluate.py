@@ -1,8 +1,9 @@
 """Stage `evaluate`: the new policy against the old one on held-out prompts, and the report.
 
 Sampling, judging and scoring each leave their files as they go, so that a killed evaluation resumes. Files:
-completions of the new policy in `new/`, scores in `scoring/`, `labels.parquet`, `report.json` (every figure),
-`gate.json` (may it be promoted?) and `report.html`.
+completions of the new policy in `new/` (with `evaluation.aa_seeds` those of the same policy again in `again-N/`),
+scores in `scoring/`, `labels.parquet`, `report.json` (every figure), `gate.json` (may it be promoted?) and
+`report.html`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import Any
 
 from constitutions.hashes import constitution_hash
 from evaluation.anchor import read_anchor
+from evaluation.anchor_nll import MOST, REQUEST
 from evaluation.gate_record import write_gate
 from evaluation.html_report import write_html
 from evaluation.report import write_report
 from evaluation.summary import summarise
 from flows.context import RunContext, files_identity
 from flows.stages import generate, train
-from flows.stages.evidence import Found, gather
+from flows.stages.evidence import ANCHOR, SCORED_AGAIN, Found, gather
 from flows.stages.gate import judge_report
 from flows.stages.generate import heldout_completions, heldout_prompts, heldout_sampling, sampling_metrics
 from flows.stages.judging import Judged, check_judge, constitution_of, judge_pairs, make_judge
@@ -42,6 +44,10 @@ from training.spec import ScoreTask
 NAME = "evaluate"
 NEW = "new"
 """The policy after training, in completion ids."""
+AGAIN = "again"
+"""The same policy sampled with other seeds (A/A); with a number."""
+SEED_STEP = 100_003
+"""Between the seeds of repeats, so that no two samplings of a run share one."""
 
 
 def _lineage(context: RunContext) -> dict[str, Any]:
@@ -59,11 +65,11 @@ def _lineage(context: RunContext) -> dict[str, Any]:
 
 def _work(context: RunContext, stage: StageStore) -> Metrics:
     prompts, old = heldout_prompts(context), heldout_completions(context)
-    sampled = asyncio.run(_sample_new(context, stage, prompts))
+    sampled, repeats = asyncio.run(_sample_new(context, stage, prompts))
     judged = _judge(context, stage, prompts, old, sampled.completions)
     scores = _score(context, stage, prompts, [*old, *sampled.completions])
     metrics = sampling_metrics(f"{NAME}.sampling", sampled) | judged.metrics
-    report = summarise(gather(context, Found(prompts, old, sampled.completions, judged, scores, metrics)))
+    report = summarise(gather(context, Found(prompts, old, sampled.completions, judged, scores, metrics, repeats)))
     write_report(stage.path / "report.json", report)
     verdict = judge_report(context.config.run_dir, report, context.config)
     write_gate(stage.path / "gate.json", verdict)
@@ -72,15 +78,27 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
     return metrics | figures | report.counts | {f"{NAME}/gate/decision": verdict.decision}
 
 
-async def _sample_new(context: RunContext, stage: StageStore, prompts: list[Prompt]) -> Sampled:
-    policy = new_policy(context.config, train.trained_policy(context))
+async def _sample_new(
+    context: RunContext, stage: StageStore, prompts: list[Prompt]
+) -> tuple[Sampled, list[list[Completion]]]:
+    """The new policy's replies; and the same policy's with other seeds, where A/A is asked for."""
+    policy, seed = new_policy(context.config, train.trained_policy(context)), context.config.run.seed
     async with policy_client(context, policy, log_path=stage.path / "policy.log") as client:
-        with context.show("sampling the new policy") as progress:
-            return await sample_completions(
-                prompts, client, heldout_sampling(context),
-                folder=stage.path / NEW, policy_name=NEW, seed=context.config.run.seed,
-                concurrency=policy.concurrency, token_ids=True, progress=progress,
-            )  # fmt: skip
+
+        async def once(name: str, seed: int, title: str) -> Sampled:
+            with context.show(title) as progress:
+                return await sample_completions(
+                    prompts, client, heldout_sampling(context),
+                    folder=stage.path / name, policy_name=name, seed=seed,
+                    concurrency=policy.concurrency, token_ids=True, progress=progress,
+                )  # fmt: skip
+
+        sampled, wanted = await once(NEW, seed, "sampling the new policy"), context.config.evaluation.aa_seeds
+        repeats = [
+            await once(f"{AGAIN}-{number}", seed + SEED_STEP * number, f"sampling it again, {number} of {wanted}")
+            for number in range(1, wanted + 1)
+        ]
+    return sampled, [repeat.completions for repeat in repeats]
 
 
 def new_policy(config: Config, folder: Path) -> PolicySection:
@@ -115,7 +133,7 @@ def _score(
     config, folder = context.config, stage.path / "scoring"
     rows = folder / "rows.jsonl"
     if not rows.exists():
-        write_text(rows, _score_rows(prompts, completions))
+        write_text(rows, _score_rows(prompts, completions) + _anchor_rows(config.evaluation.anchor))
     models = {"new": str(train.trained_policy(context)), "reference": config.policy.trainable}
     if config.reward_model.enabled:
         models["reward"] = str(train.trained_reward_model(context))
@@ -123,6 +141,7 @@ def _score(
     spec = ScoreTask(
         section=OptimiserSection(**shared),
         models=models,
+        again={SCORED_AGAIN: "new"} if config.evaluation.aa_seeds else {},
         data=rows,
         out=folder,
         temperature=config.sampling.temperature or 1.0,
@@ -144,6 +163,22 @@ def _score_rows(prompts: list[Prompt], completions: list[Completion]) -> str:
         }
         for completion in completions
         if completion.text.strip()
+    )
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _anchor_rows(anchor: Path | None) -> str:
+    """The anchor's lines as replies to one fixed request."""
+    lines = read_anchor(anchor)[:MOST] if anchor else []
+    rows = (
+        {
+            "prompt": [{"role": "user", "content": REQUEST}],
+            "completion": [{"role": "assistant", "content": line}],
+            "id": f"{ANCHOR}{number}",
+            "finish_reason": "stop",
+            "token_ids": None,
+        }
+        for number, line in enumerate(lines)
     )
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 

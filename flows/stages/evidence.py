@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from constitutions.hashes import constitution_hash
 from evaluation.anchor import read_anchor
+from evaluation.form import SAFE_TWIN
 from evaluation.intervals import Estimate, Resampling, proportion
 from evaluation.judge_quality import JudgeQuality, read_judge_quality
 from evaluation.report import (
@@ -33,6 +34,11 @@ from ratify.lineage import code_commit, now, versions
 from ratify.run_store import Manifest
 from ratify.types import Completion, Prompt
 
+ANCHOR = "anchor/"
+"""Begins the ids of scored lines of the anchor."""
+SCORED_AGAIN = "new again"
+"""The second scoring of the new policy, by this name among the scores."""
+
 
 class Found(NamedTuple):
     """What the evaluation stage itself has measured so far."""
@@ -44,6 +50,8 @@ class Found(NamedTuple):
     scores: Mapping[str, Mapping[str, Any]]
     """Completion id → model's name → its scores."""
     metrics: Mapping[str, Any]
+    repeats: Sequence[Sequence[Completion]] = ()
+    """The new policy sampled again, once a seed."""
 
 
 def gather(context: RunContext, found: Found) -> Evidence:
@@ -59,6 +67,10 @@ def gather(context: RunContext, found: Found) -> Evidence:
         properties=_truth(context, found),
         scored=list(_scored(found)),
         rewards=_rewards(found),
+        repeats=found.repeats,
+        scored_again=_scored_again(found),
+        anchor_scored=_anchor_scored(found),
+        safe_twins=(SAFE_TWIN, *settings.safe_twins),
         anchor=read_anchor(settings.anchor) if settings.anchor else (),
         constitution=_constitution(context),
         curves={stage: _curve(context.stage(stage).path) for stage in (train.REWARD_MODEL, settings.policy)},
@@ -121,13 +133,22 @@ def _truth(context: RunContext, found: Found) -> Mapping[str, Mapping[str, bool]
 
     questions = {prompt.id: prompt.messages[-1].content for prompt in found.prompts}
     questions |= {prompt.id: prompt.messages[-1].content for prompt in generate.training_prompts(context)}
-    replies = [*found.old, *found.new, *generate.training_completions(context)]
+    repeats = [reply for repeat in found.repeats for reply in repeat]
+    replies = [*found.old, *found.new, *repeats, *generate.training_completions(context)]
     return {reply.id: assess(questions[reply.prompt_id], reply.text)._asdict() for reply in replies}
 
 
 def _scored(found: Found) -> Sequence[ScoredReply]:
     """Replies of the new policy under both policies; those too long to score are left out."""
-    rows = ((reply.id, found.scores.get(reply.id, {})) for reply in found.new)
+    return _scored_under_both({reply.id: found.scores.get(reply.id, {}) for reply in found.new})
+
+
+def _anchor_scored(found: Found) -> Sequence[ScoredReply]:
+    """Lines of the anchor under both policies."""
+    return _scored_under_both({name: row for name, row in found.scores.items() if name.startswith(ANCHOR)})
+
+
+def _scored_under_both(scores: Mapping[str, Mapping[str, Any]]) -> list[ScoredReply]:
     return [
         ScoredReply(
             completion_id=name,
@@ -135,13 +156,25 @@ def _scored(found: Found) -> Sequence[ScoredReply]:
             log_new=row["new"]["logprob"],
             log_reference=row["reference"]["logprob"],
         )
-        for name, row in rows
+        for name, row in scores.items()
         if row.get("new") and row.get("reference")
     ]
 
 
+def _scored_again(found: Found) -> Mapping[str, float]:
+    return {
+        reply.id: row[SCORED_AGAIN]["logprob"]
+        for reply in found.new
+        if (row := found.scores.get(reply.id, {})).get(SCORED_AGAIN)
+    }
+
+
 def _rewards(found: Found) -> Mapping[str, float]:
-    return {name: row["reward"]["reward"] for name, row in found.scores.items() if row.get("reward")}
+    return {
+        name: row["reward"]["reward"]
+        for name, row in found.scores.items()
+        if row.get("reward") and not name.startswith(ANCHOR)
+    }
 
 
 def _curve(folder: Path) -> list[Row]:

@@ -17,13 +17,14 @@ from judges.aggregate import Outcomes
 from judges.assignment import cover
 from judges.checkup import Checkup, Examination, Subject, examine, write_examination
 from judges.fitness import Limits
-from judges.gold import load_gold
+from judges.gold import Gold, load_gold
 from judges.labelling import Collection
 from judges.labels import label_pairs, labels_of
 from judges.questions import Question, Questionnaire, write_questions
 from judges.statistics import LabellingStatistics
 from ratify.errors import ConfigError
 from ratify.intervals import Resampling
+from ratify.types import Label
 from ratify.verdict_store import VerdictStore
 
 
@@ -67,10 +68,23 @@ def prepare(context: RunContext, *, pairs: int, probed: int, folder: Path | None
     Raises:
         ConfigError: the configuration names no gold.
     """
-    gold = context.config.gold
-    if gold.path is None:
+    examination = write_examination(gold_of(context), pairs, probed, context.config.run.seed)
+    return prepare_on(context, examination, folder)
+
+
+def gold_of(context: RunContext) -> Gold:
+    """The gold pairs that the configuration names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    if context.config.gold.path is None:
         raise ConfigError("a judge is checked against gold, and the configuration names none: set gold.path to a file")
-    examination = write_examination(load_gold(gold.path), pairs, probed, context.config.run.seed)
+    return load_gold(context.config.gold.path)
+
+
+def prepare_on(context: RunContext, examination: Examination, folder: Path | None = None) -> Check:
+    """Write the questions about pairs that are chosen already."""
     principles, judge = constitution_of(context).active, make_judge(context)
     prompts, drawn = examination.gold.prompts, examination.pairs
     coverage = cover(prompts, drawn, principles, judge)
@@ -78,8 +92,16 @@ def prepare(context: RunContext, *, pairs: int, probed: int, folder: Path | None
     return Check(context, examination, sheet, coverage.decided, folder)
 
 
-def ask(check: Check) -> Checked:
-    """Have the missing questions answered, and examine the judge."""
+class Answered(NamedTuple):
+    """What a judge has said of a check's pairs."""
+
+    labels: list[Label]
+    """In the order of the examination's pairs."""
+    found: Collection
+
+
+def answers(check: Check) -> Answered:
+    """Have the missing questions answered, however many fail, and make labels of them."""
     context = check.context
     if check.missing():
         check_judge(context)
@@ -91,6 +113,13 @@ def ask(check: Check) -> Checked:
     labels = labels_of(
         label_pairs(check.sheet, found.verdicts, found.failures, rules, judge.protocol, decided=check.decided)
     )
+    return Answered(labels, found)
+
+
+def ask(check: Check) -> Checked:
+    """Have the missing questions answered, and examine the judge."""
+    context, (labels, found) = check.context, answers(check)
+    judge = context.config.judge
     subject = Subject(make_judge(context).fingerprint, judge.protocol, judge.model if judge.kind == "model" else "")
     limits = Limits(max_same_position=judge.max_same_position, max_failures=judge.failure_budget)
     if context.config.gold.min_agreement is not None:
