@@ -7,12 +7,14 @@ configuration cannot hold one.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
 
 from flows.context import RunContext
 from flows.flow_runs import tracked
@@ -20,6 +22,7 @@ from flows.stages import FLOWS
 from flows.stages.stage import Stage
 from ratify.config import Config
 from ratify.errors import SpendingError
+from ratify.host_lock import limit_name
 from ratify.run_store import Manifest
 
 
@@ -45,9 +48,19 @@ def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
 def _run_stage(name: str, context: RunContext) -> Path:
     """One stage: a server or a child process with tens of seconds of work."""
     stage = next(stage for group in FLOWS.values() for stage in group.stages if stage.name == name)
-    manifest = stage.run(context)
+    with _slot(stage, context):
+        manifest = stage.run(context)
     _publish(stage, manifest, context)
     return context.stage(name).path
+
+
+def _slot(stage: Stage, context: RunContext) -> AbstractContextManager[None]:
+    """A slot of the concurrency limit `gpu:HOST`, where this machine has GPUs, the stage needs one, and somebody has
+    made that limit; runs then queue where the UI shows it. The lock that holds without a server is `host_lock`."""
+    name = limit_name()
+    if name is None or not stage.needs_device(context.config):
+        return nullcontext()
+    return concurrency(name, strict=False)
 
 
 def _publish(stage: Stage, manifest: Manifest, context: RunContext) -> None:

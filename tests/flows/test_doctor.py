@@ -132,4 +132,3 @@ def test_keys_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("DO_NOT_TRACK", "0")
     said = " ".join(each.what + each.remedy for each in check_environment(None))
     assert "the key OPENAI_API_KEY is set" in said and "planted" not in said and "DO_NOT_TRACK" in said
-
