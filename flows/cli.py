@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from flows import console, doctor_cli, gate_cli, relabel_cli
+from flows import console, doctor_cli, gate_cli, relabel_cli, transfer_cli
 from flows.constitution_cli import constitution_app
 from flows.context import RunContext
 from flows.judge_cli import judge_app
@@ -50,6 +50,7 @@ app.add_typer(judge_app, name="judge", rich_help_panel="Judges")
 relabel_cli.register(app)
 gate_cli.register(app)
 doctor_cli.register(app)
+transfer_cli.register(app)
 
 
 @app.command(rich_help_panel="The whole job")
