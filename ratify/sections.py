@@ -317,6 +317,8 @@ class OptimiserSection(Section):
     """`tree` computes a prompt once for all its completions; `padded` repeats it."""
     processes: int = Field(default=1, gt=0)
     """More than one goes through `accelerate launch`."""
+    accelerate_config: Path | None = Field(default=None, exclude_if=_is_unset)
+    """File for `accelerate launch`, such as those in configs/accelerate; it names the processes: leave those at 1."""
     threads: int | None = Field(default=None, gt=0)
     """CPU only: torch threads; None leaves it to torch."""
 

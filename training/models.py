@@ -149,6 +149,12 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
+def decoder_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers that transformers never splits over devices, from the first to the last."""
+    kinds = {name for part in model.modules() for name in (getattr(part, "_no_split_modules", None) or ())}
+    return [part for part in model.modules() if type(part).__name__ in kinds]
+
+
 def switch_off_dropout(model: nn.Module) -> None:
     """Set every dropout, modules and attention's own rates, to zero; the saved configuration keeps its values."""
     for module in model.modules():

@@ -24,6 +24,7 @@ KNOBS = frozenset(
         "gradient_checkpointing",
         "layout",
         "processes",
+        "accelerate_config",
         "threads",
         "save_every_steps",
         "enabled",
