@@ -130,6 +130,13 @@ class Engine:
         self.shards: Sharded | None = None
         set_seed(seed)
 
+    def member(self, number: int) -> Engine:
+        """An engine for a further model of the same task: its own seed and figures, checkpoints that end with ours."""
+        out = self.checkpoints.parent / f"member-{number}"
+        other = Engine(self.section, seed=self.seed + number, out=out, fingerprint=self.fingerprint)
+        other.checkpoints = self.checkpoints / out.name
+        return other
+
     @property
     def is_main(self) -> bool:
         """True in the process that writes files."""

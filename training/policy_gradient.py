@@ -185,7 +185,7 @@ def _reward(
         return FunctionReward(reward.name, functools.partial(pattern_found, reward))
     if reward.kind == "length":
         return FunctionReward(reward.name, functools.partial(length_within, reward))
-    folders = reward.models or ((spec.reward_model,) if spec.reward_model else ())
+    folders = reward.models or spec.reward_models
     if not folders:
         raise InputError(
             "policy_gradient.rewards names no reward model and the task was given none; train one, name its folder in "
@@ -229,6 +229,5 @@ def _critic(spec: PolicyGradientTask, encoder: Encoder, roles: Roles) -> PreTrai
 
 def _reward_folders(spec: PolicyGradientTask) -> list[str]:
     rewards = spec.section.rewards or (ModelRewardSpec(),)
-    own = [spec.reward_model] if spec.reward_model else []
-    found = [folder for reward in rewards if reward.kind == "model" for folder in (reward.models or own)]
+    found = [folder for reward in rewards if reward.kind == "model" for folder in reward.models or spec.reward_models]
     return list(dict.fromkeys(found))
