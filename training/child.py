@@ -135,6 +135,9 @@ def _os_sentence(out: Path, error: OSError) -> str:
 
 def _sentence(error: Exception, task: str, budget: int) -> str:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "no space left" in text.lower():
+        # safetensors reports a full disk as an error of its own.
+        return f"the disk is full ({text}); free some space and run again: the checkpoint is kept"
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
         lower = f"lower {task}.tokens_per_micro_batch (now {budget}) or max_length"
         return f"training ran out of memory; {lower}, or set gradient_checkpointing = true ({text})"

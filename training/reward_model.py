@@ -22,7 +22,7 @@ from training.ensemble import disagreement, member_folder, starts
 from training.layout import choose_layout
 from training.losses.ranking import davidson, plackett_luce
 from training.losses.reward import bradley_terry, centering
-from training.models import load_encoder, parameters
+from training.models import context_limit, load_encoder, parameters
 from training.normalisation import fold, moments
 from training.pairs import PairIndex, calibration_error, correct, margins, pair_accuracy, pair_index, require_margins
 from training.rankings import ranked, ranking_index
@@ -114,7 +114,8 @@ def train_reward_model(spec: RewardModelTask, fingerprint: str) -> tuple[Engine,
     section = spec.section
     source = spec.model_paths[0]
     encoder = load_encoder(source)
-    data = load_preferences(spec.data, encoder, section.max_length, drop_bad_rows=spec.drop_bad_rows)
+    limit = context_limit(source, section.max_length)
+    data = load_preferences(spec.data, encoder, limit, drop_bad_rows=spec.drop_bad_rows)
     elements = data.elements
     if section.margin_scale:
         require_margins(elements, "reward_model.margin_scale")
