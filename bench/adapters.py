@@ -35,7 +35,7 @@ def make_models(folder: Path, *, quick: bool) -> None:
     from training.adapters import adapted, save_trained, scalar_view
     from training.models import load_encoder, save_model
 
-    sizes = {"hidden_size": 256, "num_hidden_layers": 2} if quick else {"hidden_size": 1024, "num_hidden_layers": 8}
+    sizes = {"hidden_size": 256, "num_hidden_layers": 2} if quick else {"hidden_size": 768, "num_hidden_layers": 8}
     config = Qwen2Config(
         **json.loads((TOKENIZER / "config.json").read_text())
         | {"layer_types": None, "num_attention_heads": 8, "num_key_value_heads": 2}
