@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 
-from evaluation.intervals import STANDARD, Estimate, EvidenceError, Resampling, difference, mean
+from evaluation.intervals import STANDARD, EvidenceError, Resampling, difference, mean
 from evaluation.ngram_figures import Compared
 from ratify.types import Completion, Prompt
 
@@ -79,5 +79,8 @@ def _compared(
 ) -> Compared:
     before, after = ([measure(reply) for reply in side] for side in (old, new))
     asked, answered = ([reply.prompt_id for reply in side] for side in (old, new))
-    sides: list[Estimate] = [mean(before, asked, how, share=True), mean(after, answered, how, share=True)]
-    return Compared(*sides, difference(after, answered, before, asked, how, share=True))
+    return Compared(
+        mean(before, asked, how, share=True),
+        mean(after, answered, how, share=True),
+        difference(after, answered, before, asked, how, share=True),
+    )

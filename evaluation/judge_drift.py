@@ -101,7 +101,7 @@ def judge_readings(history: Sequence[JudgeCheck], alpha: float = 0.05, threshold
     baseline, slices = epoch[0], epoch[1:]
     if not _right(baseline.answers):
         return [missing("judge", "agreement with gold", "the judge labelled no gold pair of its baseline")]
-    found = [_agreement(baseline)]
+    found: list[Reading | None] = [_agreement(baseline)]
     before = last_epoch(history)
     if before is not None and not slices:
         found.append(_between_epochs(before, baseline, alpha))

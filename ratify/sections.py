@@ -317,6 +317,8 @@ class OptimiserSection(Section):
     """`tree` computes a prompt once for all its completions; `padded` repeats it."""
     processes: int = Field(default=1, gt=0)
     """More than one goes through `accelerate launch`."""
+    accelerate_config: Path | None = Field(default=None, exclude_if=_is_unset)
+    """File for `accelerate launch`, such as those in configs/accelerate; it names the processes: leave those at 1."""
     threads: int | None = Field(default=None, gt=0)
     """CPU only: torch threads; None leaves it to torch."""
     time_limit_s: float | None = Field(default=None, gt=0, exclude_if=_is_unset)
@@ -348,6 +350,8 @@ class RewardModelSection(OptimiserSection):
     """Chosen must win by this many times the label's margin (nats); None asks for no margin."""
     tie_strength: float | None = Field(default=None, gt=0, exclude_if=_is_unset)
     """Davidson's ν, how common ties are: two equal replies tie with probability ν/(2+ν); None means 1."""
+    members: int = Field(default=1, gt=0, exclude_if=lambda members: members == 1)
+    """More than one trains an ensemble on the same data, each member from its own seed."""
     normalise: bool = Field(default=False, exclude_if=_is_off)
     """Shift and scale the trained reward to mean 0 and standard deviation 1 on the completions of the data."""
 

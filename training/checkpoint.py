@@ -2,7 +2,7 @@
 
 Everything is safetensors or JSON, so nothing in a checkpoint can run code. A checkpoint is written to a temporary
 folder, flushed, renamed; only then is the one before it removed, so a full disk or a kill costs the new one at most.
-Left out: sharded states (FSDP, DeepSpeed).
+Of sharded training (`sharding`) it holds whole tensors. Left out: writing in shards.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ratify.canonical import JsonValue
 from ratify.errors import StoreError, TrainingError
 from ratify.files import disk_fault, flush
+from training.sharding import cut_like, full
 
 _PREFIX = "step-"
 
@@ -35,9 +36,9 @@ class Cursor(NamedTuple):
 
 
 def save_checkpoint(
-    folder: Path, cursor: Cursor, model: nn.Module, optimiser: torch.optim.Optimizer, fingerprint: str
+    folder: Path, cursor: Cursor, model: nn.Module, moments: dict[str, Tensor], fingerprint: str
 ) -> None:
-    """Write `folder/step-NNNNNNNN` whole, then remove older ones.
+    """Write `folder/step-NNNNNNNN` whole, then remove older ones; `moments` are `optimiser_tensors`.
 
     Raises:
         StoreError: the disk is full or not writable; the previous checkpoint is still there.
@@ -47,7 +48,7 @@ def save_checkpoint(
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _write(temporary, cursor, model, optimiser, fingerprint)
+        _write(temporary, cursor, model, moments, fingerprint)
         for file in temporary.iterdir():
             flush(file)
         shutil.rmtree(final, ignore_errors=True)
@@ -104,10 +105,10 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{_PREFIX}*"))
 
 
-def _write(folder: Path, cursor: Cursor, model: nn.Module, optimiser: torch.optim.Optimizer, fingerprint: str) -> None:
+def _write(folder: Path, cursor: Cursor, model: nn.Module, moments: dict[str, Tensor], fingerprint: str) -> None:
     weights = {name: tensor.detach().contiguous() for name, tensor in model_tensors(model).items()}
     save_file(weights, folder / "weights.safetensors")
-    save_file(_optimiser_tensors(optimiser), folder / "optimiser.safetensors")
+    save_file(moments, folder / "optimiser.safetensors")
     save_file(_generators(), folder / "generators.safetensors")
     state: JsonValue = {
         "step": cursor.step,
@@ -129,16 +130,19 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**trained, **buffers}
 
 
-def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Steps and moments of each parameter by number and name; whole, so where they are sharded every process calls."""
     states: dict[int, dict[str, Tensor]] = optimiser.state_dict()["state"]
-    return {f"{index}.{name}": value.contiguous() for index, state in states.items() for name, value in state.items()}
+    named = {f"{index}.{name}": value for index, state in states.items() for name, value in state.items()}
+    return {name: full(value).contiguous() for name, value in named.items()}
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     states: dict[int, dict[str, Tensor]] = {}
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
-        states.setdefault(int(index), {})[name] = tensor
+        states.setdefault(int(index), {})[name] = cut_like(tensor, parameters[int(index)])
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
 
 

@@ -1,10 +1,10 @@
 """`python -m training.child SPEC.json`: one training task in a process of its own.
 
 Writes `model/`, `metrics.jsonl`, and `result.json` last; with result.json there it does nothing, without it the task
-goes on from its checkpoint. A fault goes to `error.json` as one sentence. With `section.processes` above 1 this
-process becomes a launcher (`accelerate launch` on GPUs, torchrun over gloo on CPUs, for which accelerate's launcher
-would need MPI) whose workers run this module again. Nothing heavy is imported before the process is tied to its
-parent's life.
+goes on from its checkpoint. A fault goes to `error.json` as one sentence. With `section.processes` above 1 or an
+`accelerate_config` this process becomes a launcher (`accelerate launch` on GPUs, torchrun over gloo on CPUs, for which
+accelerate's launcher would need MPI) whose workers run this module again. Nothing heavy is imported before the process
+is tied to its parent's life.
 """
 
 from __future__ import annotations
@@ -28,28 +28,16 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m training.child SPEC.json", file=sys.stderr)
         return 2
+    from training.devices import launcher
     from training.spec import load_spec
 
     path = Path(arguments[0])
     spec = load_spec(path)
-    processes = spec.section.processes
-    if processes > 1 and "LOCAL_RANK" not in os.environ:
-        _become_launcher(path, processes)
+    if "LOCAL_RANK" not in os.environ and (command := launcher(spec.section)):
+        # This process keeps its id and its tie to the parent.
+        os.environ[PARENT_VARIABLE] = str(os.getpid())
+        os.execv(sys.executable, [sys.executable, "-m", *command, "-m", "training.child", str(path)])
     return _guarded(path)
-
-
-def _become_launcher(path: Path, processes: int) -> None:
-    """Replace this process, which keeps its id and its tie to the parent, by a launcher of several workers."""
-    import torch
-
-    os.environ[PARENT_VARIABLE] = str(os.getpid())
-    worker = ["-m", "training.child", str(path)]
-    if torch.cuda.is_available():
-        options = ["--num_processes", str(processes), "--num_machines", "1", "--multi_gpu", "--main_process_port", "0"]
-        launcher = ["accelerate.commands.launch", *options, *worker]
-    else:
-        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *worker]
-    os.execv(sys.executable, [sys.executable, "-m", *launcher])
 
 
 def _guarded(path: Path) -> int:
@@ -150,6 +138,9 @@ def _os_sentence(out: Path, error: OSError) -> str:
 
 def _sentence(error: Exception, task: str, budget: int) -> str:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "no space left" in text.lower():
+        # safetensors reports a full disk as an error of its own.
+        return f"the disk is full ({text}); free some space and run again: the checkpoint is kept"
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
         lower = f"lower {task}.tokens_per_micro_batch (now {budget}) or max_length"
         return f"training ran out of memory; {lower}, or set gradient_checkpointing = true ({text})"

@@ -5,7 +5,7 @@ denominator, the weight of the whole step, known to every process beforehand; so
 padding nor the number of processes moves the gradient (a mean of micro-batch means would). What is optimised is an
 `Objective`: it lays elements out, gives a summed loss and metrics, and may carry state that checkpoints keep.
 
-Left out: adapters, FSDP and DeepSpeed checkpoints.
+Several processes hold a copy of the weights each, or shards (`sharding`). Left out: DeepSpeed (`devices` says why).
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ from ratify.errors import TrainingError
 from ratify.sections import OptimiserSection
 from training import batching, cancellation, estimate
 from training.best import Best, Validation, keep_if_better, restore_best
-from training.checkpoint import Cursor, load_checkpoint, remove_checkpoints, save_checkpoint
+from training.checkpoint import Cursor, load_checkpoint, optimiser_tensors, remove_checkpoints, save_checkpoint
 from training.cost import COST_PHASE, FLOAT32_BYTES, Plan, achieved, peak_bytes, peak_flops, sentence, training_flops
 from training.data import Element
+from training.devices import shards_weights
 from training.logprobs import CHUNK_LOGITS
 from training.metrics import PHASE, MetricsLog
 from training.models import allow_recomputation
 from training.schedule import learning_rate_factor
 from training.scorers import PolicyScorer
+from training.sharding import Sharded, evened, shard
 from training.tree import Layout, TokenBatch, footprint, token_batch
 
 logger = logging.getLogger(__name__)
@@ -125,7 +127,15 @@ class Engine:
         )
         self.log = MetricsLog(out / "metrics.jsonl", active=self.is_main)
         self.layout: Layout = section.layout
+        self.shards: Sharded | None = None
         set_seed(seed)
+
+    def member(self, number: int) -> Engine:
+        """An engine for a further model of the same task: its own seed and figures, checkpoints that end with ours."""
+        out = self.checkpoints.parent / f"member-{number}"
+        other = Engine(self.section, seed=self.seed + number, out=out, fingerprint=self.fingerprint)
+        other.checkpoints = self.checkpoints / out.name
+        return other
 
     @property
     def is_main(self) -> bool:
@@ -173,8 +183,10 @@ class Engine:
         section = self.section
         steps = section.epochs * batching.steps_per_epoch(len(elements), section.batch_prompts)
         self.allow_recomputation(scorer)
-        module, optimiser = self.accelerator.prepare(scorer, make_optimiser(scorer, section))
+        module, optimiser = self._wrapped(scorer)
         cursor = load_checkpoint(self.checkpoints, scorer, optimiser, self.fingerprint) or Cursor(0, {}, None)
+        if self.shards:
+            self.shards.scatter()
         if cursor.objective:
             objective.restore(cursor.objective)
         self.log.keep_until(cursor.step)
@@ -197,13 +209,28 @@ class Engine:
             if due or done == steps or stopped or cancellation.asked():
                 self.save(Cursor(done, objective.state(), stopped), scorer, optimiser)
                 cancellation.leave_if_asked()
-        self.accelerator.wait_for_everyone()
+        self._gather()
         seconds = time.perf_counter() - started
         best = restore_best(self.checkpoints, scorer, self.fingerprint) if validation else None
         return Fit(done, steps, tokens, seconds, stopped, flops, self._peak_flops(), plan, best)
 
+    def _wrapped(self, scorer: nn.Module) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """What learns in the scorer's place, and its optimiser."""
+        if self.accelerator.num_processes > 1 and shards_weights(self.section):
+            self.shards = shard(self.prepare(scorer))
+            return self.shards.module, make_optimiser(self.shards.module, self.section)
+        module, optimiser = self.accelerator.prepare(scorer, make_optimiser(scorer, self.section))
+        return module, optimiser
+
+    def _gather(self) -> None:
+        """Bring the scorer up to date where shards of it learn."""
+        if self.shards:
+            self.shards.gather()
+        self.accelerator.wait_for_everyone()
+
     def _validate(self, validation: Validation, step: int, scorer: nn.Module) -> dict[str, float]:
         """Measure held-out prompts and keep the weights if they are the best so far."""
+        self._gather()
         value = validation.measure()
         if self.is_main:
             keep_if_better(self.checkpoints, validation, Best(step, value), scorer, self.fingerprint)
@@ -359,22 +386,32 @@ class Engine:
     ) -> list[Terms]:
         """Backward over this process's micro-batches; gradients end up as those of the whole step's mean."""
         processes = self.accelerator.num_processes
-        order = batching.share(batching.by_length(elements, self.layout), self.accelerator.process_index, processes)
-        # Every process has to take part in the synchronisation, so an idle one computes an element with weight nought.
-        idle = not order
-        cuts = self._micro_batches(elements, order or [0])
+        cuts = self._cuts(elements)
         totals: list[Terms] = []
-        for number, indices in enumerate(cuts):
-            last = number == len(cuts) - 1
+        for number, (indices, counts) in enumerate(cuts):
+            last = number == len(cuts) - 1 or self.shards
             synchronised = contextlib.nullcontext() if last else self.accelerator.no_sync(module)
             with synchronised, self._learning(module):
                 terms = self._terms(module, [elements[index] for index in indices], objective)
                 # Distributed training averages over processes; the factor makes a sum of it.
-                scale = 0.0 if idle else processes / denominator
-                self.accelerator.backward(terms.loss_sum * scale)
-            if not idle:
+                self.accelerator.backward(terms.loss_sum * (processes / denominator if counts else 0.0))
+            if counts:
                 totals.append(Terms(terms.loss_sum.detach(), terms.metrics))
         return totals
+
+    def _cuts(self, elements: Sequence[Element]) -> list[tuple[list[int], bool]]:
+        """This process's micro-batches and whether they count.
+
+        Every process has to take part in the synchronisation, so an idle one computes an element with weight nought;
+        where weights are sharded, as often as the busiest one computes.
+        """
+        order, processes = batching.by_length(elements, self.layout), self.accelerator.num_processes
+        shares = [batching.share(order, rank, processes) for rank in range(processes)]
+        mine = shares[self.accelerator.process_index]
+        cuts = [(indices, bool(mine)) for indices in self._micro_batches(elements, mine or order[:1])]
+        if not self.shards:
+            return cuts
+        return evened(cuts, max(len(self._micro_batches(elements, share or order[:1])) for share in shares))
 
     def _micro_batches(self, elements: Sequence[Element], order: Sequence[int]) -> list[list[int]]:
         budget, cut = self.section.tokens_per_micro_batch, batching.cut_for(self.device.type)
@@ -382,7 +419,9 @@ class Engine:
 
     def _terms(self, module: nn.Module, elements: Sequence[Element], objective: Objective) -> Terms:
         batch = token_batch(elements, self.layout).to(self.device)
-        return objective.terms(module, elements, batch)
+        # accelerate has wrapped what it prepared; shards it has not seen.
+        with self.accelerator.autocast() if self.shards else contextlib.nullcontext():
+            return objective.terms(module, elements, batch)
 
     def _means(self, totals: Sequence[Terms], denominator: float) -> dict[str, float]:
         """Loss and metrics over all processes: one reduction and one transfer a step."""
@@ -407,7 +446,7 @@ class Engine:
         self, module: nn.Module, elements: Sequence[Element], objective: Objective, means: Mapping[str, float]
     ) -> None:
         """Name the prompts whose own loss is no number, or all when only the sum or the gradient is not."""
-        inner = self.accelerator.unwrap_model(module)
+        inner = module if self.shards else self.accelerator.unwrap_model(module)
         with torch.no_grad():
             losses = [float(self._terms(inner, [element], objective).loss_sum) for element in elements]
         guilty = [e.prompt_id for e, loss in zip(elements, losses, strict=True) if not math.isfinite(loss)]
@@ -420,8 +459,10 @@ class Engine:
 
     def save(self, cursor: Cursor, scorer: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         """Write a checkpoint of the module, the optimiser and all generators."""
+        self._gather()
+        moments = optimiser_tensors(optimiser)
         if self.is_main:
-            save_checkpoint(self.checkpoints, cursor, scorer, optimiser, self.fingerprint)
+            save_checkpoint(self.checkpoints, cursor, scorer, moments, self.fingerprint)
         self.accelerator.wait_for_everyone()
 
 

@@ -23,6 +23,7 @@ from ratify.errors import InputError, StoreError, TrainingError
 from ratify.files import write_text
 from ratify.host_lock import OnWait, turn
 from ratify.safety import TELEMETRY_OFF
+from training.devices import check_devices
 from training.lifeline import PARENT_VARIABLE
 from training.result import TrainResult, check_same, read_result
 from training.spec import TrainSpec, fingerprint
@@ -54,6 +55,7 @@ def launch(spec: TrainSpec, on_progress: Progress | None = None) -> TrainResult:
     """
     if (finished := read_result(spec.out)) is not None:
         return check_same(finished, fingerprint(spec), spec.out)
+    check_devices(spec)
     spec.out.mkdir(parents=True, exist_ok=True)
     (spec.out / "error.json").unlink(missing_ok=True)
     spec_path = spec.out / "spec.json"

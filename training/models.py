@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ from ratify.errors import InputError
 from ratify.files import flush
 from training.encoding import Encoder
 
+logger = logging.getLogger(__name__)
+
 LoadedT = TypeVar("LoadedT")
 
 COPIED_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
@@ -49,6 +52,17 @@ def load_encoder(model: str) -> Encoder:
     """
     tokenizer = _loading(model, lambda: AutoTokenizer.from_pretrained(model, trust_remote_code=False))
     return Encoder(cast(PreTrainedTokenizerBase, tokenizer), model)
+
+
+def context_limit(model: str, max_length: int) -> int:
+    """`max_length`, or the longest sequence that a model can read where that is shorter, which the log then says."""
+    context = getattr(_config(model).get_text_config(), "max_position_embeddings", None)
+    if not isinstance(context, int) or not 0 < context < max_length:
+        return max_length
+    logger.warning(
+        "max_length is %d and %s reads %d tokens at most: longer rows are dropped", max_length, model, context
+    )
+    return context
 
 
 def load_policy(model: str) -> PreTrainedModel:
@@ -147,6 +161,12 @@ def save_model(model: PreTrainedModel, source: str, encoder: Encoder, folder: Pa
 def parameters(model: nn.Module) -> int:
     """How many numbers are trained."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def decoder_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers that transformers never splits over devices, from the first to the last."""
+    kinds = {name for part in model.modules() for name in (getattr(part, "_no_split_modules", None) or ())}
+    return [part for part in model.modules() if type(part).__name__ in kinds]
 
 
 def switch_off_dropout(model: nn.Module) -> None:

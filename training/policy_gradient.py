@@ -29,7 +29,7 @@ from training.data import Element
 from training.encoding import Encoder
 from training.engine import Engine
 from training.layout import check_logits, choose_layout
-from training.models import load_encoder, parameters
+from training.models import context_limit, load_encoder, parameters
 from training.result import TrainResult
 from training.rewards import Ensemble, FunctionReward, GroupJudgeReward, JudgeReward, Mixture, ModelReward, RewardSource
 from training.roles import Roles, roles_for
@@ -71,7 +71,7 @@ def train_policy_gradient(
     """
     section = spec.section
     encoder = load_encoder(spec.model)
-    items, dropped = load_items(spec.data, encoder, section)
+    items, dropped = load_items(spec.data, encoder, section, context_limit(spec.model, section.max_length))
     engine = Engine(section, seed=spec.seed, out=spec.out, fingerprint=fingerprint)
     roles = roles_for(spec.model, encoder, spec.seed, section.lora)
     policy = roles.policy
@@ -121,8 +121,10 @@ def train_policy_gradient(
     return engine, result
 
 
-def load_items(path: Path, encoder: Encoder, section: PolicyGradientSection) -> tuple[list[PromptItem], int]:
-    """Prompts that leave room for a completion, and how many were dropped because they do not.
+def load_items(
+    path: Path, encoder: Encoder, section: PolicyGradientSection, limit: int | None = None
+) -> tuple[list[PromptItem], int]:
+    """Prompts that leave room for a completion within `limit` or `max_length` tokens, and how many were dropped.
 
     Raises:
         InputError: a bad row, no row, none that fits, or an exact answer is asked for and no row has one.
@@ -133,7 +135,7 @@ def load_items(path: Path, encoder: Encoder, section: PolicyGradientSection) -> 
         PromptItem(row.prompt_id or f"row {row.place.line}", row.prompt, tuple(ids), row.answer)
         for row, ids in zip(rows, tokens, strict=True)
     ]
-    room = section.max_length - section.max_tokens
+    room = (limit or section.max_length) - section.max_tokens
     fitting = [item for item in items if len(item.tokens) <= room]
     if not fitting:
         raise InputError(
@@ -195,7 +197,7 @@ def _reward(
         return FunctionReward(reward.name, functools.partial(length_within, reward))
     if isinstance(reward, JudgeSpec | ChecksSpec):
         return _asked_reward(reward, spec, engine)
-    folders = reward.models or ((spec.reward_model,) if spec.reward_model else ())
+    folders = reward.models or spec.reward_models
     if not folders:
         raise InputError(
             "policy_gradient.rewards names no reward model and the task was given none; train one, name its folder in "
@@ -251,6 +253,5 @@ def _critic(spec: PolicyGradientTask, encoder: Encoder, roles: Roles) -> PreTrai
 
 def _reward_folders(spec: PolicyGradientTask) -> list[str]:
     rewards = spec.section.rewards or (ModelRewardSpec(),)
-    own = [spec.reward_model] if spec.reward_model else []
-    found = [folder for reward in rewards if reward.kind == "model" for folder in (reward.models or own)]
+    found = [folder for reward in rewards if reward.kind == "model" for folder in reward.models or spec.reward_models]
     return list(dict.fromkeys(found))

@@ -30,7 +30,7 @@ from training.layout import check_logits, choose_layout
 from training.logprobs import CompletionLogprobs
 from training.losses.absolute import supervised
 from training.losses.preference import kl_forward, kl_second_order
-from training.models import load_encoder, load_policy, parameters
+from training.models import context_limit, load_encoder, load_policy, parameters
 from training.objectives import OBJECTIVES, Completions, Sides
 from training.pairs import PairIndex, correct, margins, pair_accuracy, pair_index, require_margins
 from training.reference import reference_logprobs
@@ -145,12 +145,13 @@ def train_preference(spec: PreferenceTask, fingerprint: str) -> tuple[Engine, Tr
     """
     section = spec.section
     encoder = load_encoder(spec.model)
-    data = load_preferences(spec.data, encoder, section.max_length, drop_bad_rows=spec.drop_bad_rows)
+    limit = context_limit(spec.model, section.max_length)
+    data = load_preferences(spec.data, encoder, limit, drop_bad_rows=spec.drop_bad_rows)
     elements = data.elements
     if section.objective == "odpo":
         require_margins(elements, "preference.objective = 'odpo'")
     if section.objective == "kto":
-        elements = with_mismatched(elements, section.max_length)
+        elements = with_mismatched(elements, limit)
     engine = Engine(section, seed=spec.seed, out=spec.out, fingerprint=fingerprint)
     model = trainable(load_policy(spec.model), section.lora, "policy", spec.seed)
     engine.layout = choose_layout(model, section.layout, section.max_length)

@@ -22,6 +22,8 @@ class TrainResult(Section):
     """Hash of settings, data and models; a folder is not reused for another."""
     model: str | None = None
     """Folder of the trained model."""
+    members: tuple[str, ...] = Field(default=(), exclude_if=lambda members: not members)
+    """Folders beside `model` of an ensemble's other members."""
     scores: str | None = None
     """File with the scores."""
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -50,6 +52,18 @@ def read_result(out: Path) -> TrainResult | None:
         return TrainResult.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise StoreError(f"{path} cannot be read ({error}); remove it to run the task again") from None
+
+
+def ensemble_of(model: str) -> tuple[str, ...]:
+    """A reward model's folder and those of the ensemble's other members, by the result beside it.
+
+    Raises:
+        StoreError: the result cannot be read.
+    """
+    folder = Path(model)
+    result = read_result(folder.parent) if folder.is_dir() and folder.name == "model" else None
+    others = result.members if result else ()
+    return (model, *(str(folder.with_name(name)) for name in others))
 
 
 def check_same(result: TrainResult, fingerprint: str, out: Path) -> TrainResult:

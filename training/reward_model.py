@@ -1,7 +1,8 @@
 """Train a reward model: a policy's backbone with a scalar head, all pairs or the whole ranking of a prompt at once.
 
 Which likelihood is `section.likelihood`. Validation is by prompt: accuracy before and after training, and whether σ
-of a reward difference is a probability (expected calibration error). Left out: ensembles, pointwise scores.
+of a reward difference is a probability (expected calibration error). Several members (`ensemble`) are trained one after
+the other. Left out: pointwise scores.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from ratify.sections import RewardModelSection
-from training.adapters import save_trained, trainable
+from training.adapters import save_trained
 from training.best import Validation
-from training.data import Element, load_preferences, split_by_prompt
+from training.data import Element, Split, load_preferences, split_by_prompt
 from training.engine import Engine, Mean, Terms
+from training.ensemble import disagreement, member_folder, starts
 from training.layout import choose_layout
 from training.losses.ranking import davidson, plackett_luce
 from training.losses.reward import bradley_terry, centering
-from training.models import load_encoder, parameters, reward_model_from
+from training.models import context_limit, load_encoder, parameters
 from training.normalisation import fold, moments
 from training.pairs import PairIndex, calibration_error, correct, margins, pair_accuracy, pair_index, require_margins
 from training.rankings import ranked, ranking_index
@@ -93,8 +96,16 @@ class RewardObjective:
         """Nothing is carried."""
 
 
+class Trained(NamedTuple):
+    """A member of the ensemble, or the only reward model there is."""
+
+    metrics: dict[str, float]
+    values: list[Tensor]
+    """What it says of the prompts kept aside, as it is saved."""
+
+
 def train_reward_model(spec: RewardModelTask, fingerprint: str) -> tuple[Engine, TrainResult]:
-    """Train, measure on held-out prompts, save a Hugging Face folder under `spec.out / "model"`.
+    """Train, measure on held-out prompts, save a Hugging Face folder under `spec.out / "model"`, one for each member.
 
     Raises:
         InputError: bad data or model.
@@ -103,7 +114,8 @@ def train_reward_model(spec: RewardModelTask, fingerprint: str) -> tuple[Engine,
     section = spec.section
     source = spec.model_paths[0]
     encoder = load_encoder(source)
-    data = load_preferences(spec.data, encoder, section.max_length, drop_bad_rows=spec.drop_bad_rows)
+    limit = context_limit(source, section.max_length)
+    data = load_preferences(spec.data, encoder, limit, drop_bad_rows=spec.drop_bad_rows)
     elements = data.elements
     if section.margin_scale:
         require_margins(elements, "reward_model.margin_scale")
@@ -111,7 +123,41 @@ def train_reward_model(spec: RewardModelTask, fingerprint: str) -> tuple[Engine,
         elements = ranked(elements)
     split = split_by_prompt(elements, section.validation_fraction, spec.seed)
     engine = Engine(section, seed=spec.seed, out=spec.out, fingerprint=fingerprint)
-    model = trainable(reward_model_from(source, encoder, spec.seed), section.lora, "reward", spec.seed)
+    trained: list[Trained] = []
+    for number, model in enumerate(starts(section, source, encoder, spec.seed)):
+        own = engine.member(number) if number else engine
+        trained.append(_train(own, section, model, split))
+        if engine.is_main:
+            save_trained(model, source, encoder, member_folder(spec.out, number), section.lora)
+        if section.members > 1:
+            engine.log.write("member", number + 1, section.members)
+    metrics = {
+        **trained[0].metrics,
+        "validation/prompts": len(split.validation),
+        "validation/pairs": sum(len(element.pairs) for element in split.validation),
+        "train/prompts": len(split.train),
+        "train/pairs": sum(len(element.pairs) for element in split.train),
+        "dropped_pairs": data.dropped_pairs,
+        "dropped_rows": len(data.refused),
+    }
+    if section.likelihood == "plackett_luce":
+        metrics["unranked_prompts"] = len(data.elements) - len(elements)
+    if section.members > 1:
+        found = disagreement([member.values for member in trained], split.validation)
+        metrics |= {f"ensemble/{name}": value for name, value in found._asdict().items()}
+    result = TrainResult(
+        task=spec.task,
+        fingerprint=fingerprint,
+        model=str(member_folder(spec.out, 0)),
+        metrics=metrics,
+        layout=engine.layout,
+        members=tuple(member_folder(spec.out, number).name for number in range(section.members))[1:],
+    )
+    return engine, result
+
+
+def _train(engine: Engine, section: RewardModelSection, model: PreTrainedModel, split: Split) -> Trained:
+    """Train one model and measure it before and after."""
     engine.layout = choose_layout(model, section.layout, section.max_length)
     scorer = RewardScorer(model)
     before = _measured(engine, scorer, split.validation)
@@ -124,29 +170,16 @@ def train_reward_model(spec: RewardModelTask, fingerprint: str) -> tuple[Engine,
         "validation/accuracy": after.accuracy,
         "validation/accuracy_before": before.accuracy,
         "validation/calibration_error": after.calibration_error,
-        "validation/prompts": len(split.validation),
-        "validation/pairs": sum(len(element.pairs) for element in split.validation),
         **engine.log.recent_means(("loss", "accuracy", "margin"), RECENT_STEPS),
-        "train/prompts": len(split.train),
-        "train/pairs": sum(len(element.pairs) for element in split.train),
-        "dropped_pairs": data.dropped_pairs,
-        "dropped_rows": len(data.refused),
         "parameters": parameters(model),
         **fit.metrics(),
     }
-    if section.likelihood == "plackett_luce":
-        metrics["unranked_prompts"] = len(data.elements) - len(elements)
-    if section.normalise:
-        found = moments(engine.score(engine.prepare(scorer), elements, lambda reward_N: reward_N))
-        fold(model, found)
-        metrics |= {"reference/reward_mean": found.mean, "reference/reward_sd": found.sd}
-    folder = spec.out / "model"
-    if engine.is_main:
-        save_trained(model, source, encoder, folder, section.lora)
-    result = TrainResult(
-        task=spec.task, fingerprint=fingerprint, model=str(folder), metrics=metrics, layout=engine.layout
-    )
-    return engine, result
+    if not section.normalise:
+        return Trained(metrics, after.values)
+    found = moments(engine.score(engine.prepare(scorer), [*split.train, *split.validation], lambda reward_N: reward_N))
+    fold(model, found)
+    metrics |= {"reference/reward_mean": found.mean, "reference/reward_sd": found.sd}
+    return Trained(metrics, [(value - found.mean) / found.sd for value in after.values])
 
 
 class Measured(NamedTuple):
@@ -154,8 +187,9 @@ class Measured(NamedTuple):
 
     accuracy: float
     calibration_error: float
+    values: list[Tensor]
 
 
 def _measured(engine: Engine, scorer: RewardScorer, elements: Sequence[Element]) -> Measured:
     values = engine.score(engine.prepare(scorer), elements, lambda reward_N: reward_N)
-    return Measured(pair_accuracy(values, elements), calibration_error(values, elements))
+    return Measured(pair_accuracy(values, elements), calibration_error(values, elements), values)

@@ -23,7 +23,7 @@ from ratify.files import write_text
 from training.data import Element, encode_completions
 from training.engine import Engine
 from training.layout import check_logits, choose_layout
-from training.models import kind_of, load_encoder, load_policy, load_reward_model
+from training.models import context_limit, kind_of, load_encoder, load_policy, load_reward_model
 from training.result import TrainResult
 from training.rows import ScoreRow, read_completions
 from training.scorers import PolicyScorer, RewardScorer
@@ -71,7 +71,7 @@ def score_with(
 ) -> list[Scores]:
     """Score rows with one model folder, recognised as policy or reward model by its configuration."""
     elements = encode_completions(rows, load_encoder(model))
-    limit = engine.section.max_length
+    limit = context_limit(model, engine.section.max_length)
     fitting = [i for i, e in enumerate(elements) if len(e.prompt) + len(e.completions[0]) <= limit]
     grouped = group_by_prompt([elements[index] for index in fitting])
     scores: list[Scores] = [None] * len(rows)

@@ -17,6 +17,7 @@ from ratify.canonical import digest, file_digest, model_digest
 from ratify.errors import InputError
 from ratify.policy_gradient_section import PolicyGradientSection
 from ratify.sections import OptimiserSection, PreferenceSection, RewardModelSection, Section, SupervisedSection
+from training.result import ensemble_of
 
 KNOBS = frozenset(
     {
@@ -24,6 +25,7 @@ KNOBS = frozenset(
         "gradient_checkpointing",
         "layout",
         "processes",
+        "accelerate_config",
         "threads",
         "save_every_steps",
         "time_limit_s",
@@ -113,7 +115,8 @@ class PolicyGradientTask(Task):
     section: PolicyGradientSection = PolicyGradientSection()
     model: str
     reward_model: str | None = None
-    """Folder that rewards of kind `model` without folders use, and that a critic starts from."""
+    """Folder that rewards of kind `model` without folders use, with the other members if it is one of an ensemble's;
+    a critic starts from it."""
     judge: AskedJudge | None = Field(default=None, exclude_if=lambda judge: judge is None)
     """Answers rewards of kind `judge` and `checks`."""
 
@@ -121,7 +124,12 @@ class PolicyGradientTask(Task):
     def model_paths(self) -> tuple[str, ...]:
         """The policy before training and every reward model."""
         named = [path for reward in self.section.rewards if reward.kind == "model" for path in reward.models]
-        return tuple(dict.fromkeys([self.model, *([self.reward_model] if self.reward_model else []), *named]))
+        return tuple(dict.fromkeys([self.model, *self.reward_models, *named]))
+
+    @property
+    def reward_models(self) -> tuple[str, ...]:
+        """The members of the reward model that the task was given, one unless it is an ensemble."""
+        return ensemble_of(self.reward_model) if self.reward_model else ()
 
     @property
     def further_data(self) -> tuple[Path, ...]:

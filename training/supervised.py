@@ -23,7 +23,7 @@ from training.encoding import Encoder
 from training.engine import Engine, Mean, Terms
 from training.layout import check_logits, choose_layout
 from training.logprobs import CompletionLogprobs
-from training.models import load_encoder, load_policy, parameters
+from training.models import context_limit, load_encoder, load_policy, parameters
 from training.result import TrainResult
 from training.rows import read_supervised
 from training.scorers import PolicyScorer
@@ -69,7 +69,7 @@ def train_supervised(spec: SupervisedTask, fingerprint: str) -> tuple[Engine, Tr
     """
     section = spec.section
     encoder = load_encoder(spec.model)
-    elements, dropped = load_supervised(spec.data, encoder, section.max_length)
+    elements, dropped = load_supervised(spec.data, encoder, context_limit(spec.model, section.max_length))
     split = split_by_prompt(elements, section.validation_fraction, spec.seed)
     engine = Engine(section, seed=spec.seed, out=spec.out, fingerprint=fingerprint)
     model = trainable(load_policy(spec.model), section.lora, "policy", spec.seed)

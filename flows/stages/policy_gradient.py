@@ -73,9 +73,9 @@ def _judge_identity(context: RunContext) -> dict[str, Any]:
 
 
 def _reward_model_files(context: RunContext) -> dict[str, str]:
-    """Hashes of the trained reward model's files."""
+    """Hashes of the trained reward model's files, of all members and adapters."""
     files = context.manifest(REWARD_MODEL).files
-    return {name: sha256 for name, sha256 in files.items() if name.startswith("model/")}
+    return {name: sha256 for name, sha256 in files.items() if name.startswith(("model/", "model-"))}
 
 
 def _check(context: RunContext) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 from ratify.errors import InputError, TrainingError
 from ratify.sections import OptimiserSection, PreferenceSection
@@ -133,6 +135,25 @@ def test_out_of_memory_says_which_setting_to_lower(
     (spec.out / "error.json").unlink()
     with pytest.raises(TrainingError, match=r"was killed.*lower preference\.tokens_per_micro_batch"):
         launch._raise_fault(spec, -signal.SIGKILL)
+
+
+def test_full_disk_while_the_model_is_saved_is_one_sentence(
+    policy_folder: Path, tmp_path: Path, write_rows: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors has no OSError for it; the checkpoint of the last step is still there and nothing is half-written."""
+    data = write_rows([{"prompt": f"{n}", "chosen": "a", "rejected": "b"} for n in range(4)])
+    spec = make_spec(data, tmp_path / "out", policy_folder)
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PreTrainedModel, "save_pretrained", full)
+        assert child.main([str(write_spec(spec, tmp_path / "spec.json"))]) == TrainingError.exit_code
+    assert "the disk is full" in (spec.out / "error.json").read_text()
+    assert (spec.out / "checkpoint" / "step-00000001").is_dir() and not (spec.out / "model").exists()
+    assert child.main([str(tmp_path / "spec.json")]) == 0
+    assert (spec.out / "model" / "model.safetensors").is_file()
 
 
 def test_interrupting_the_parent_stops_the_whole_group(tmp_path: Path) -> None:

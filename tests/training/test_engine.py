@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
-from accelerate.state import AcceleratorState
 from torch import nn
 from torch.testing import assert_close
 
@@ -166,41 +162,6 @@ def test_gradient_checkpointing_trains_alike(tiny_model: MakeModel, tmp_path: Pa
     assert [s["loss"] for s in read_steps(tmp_path / "plain")] == [s["loss"] for s in read_steps(tmp_path / "saving")]
     for name, tensor in weights(plain).items():
         assert torch.equal(weights(saving)[name], tensor), name
-
-
-def _worker(rank: int, port: int, model: nn.Module, folder: Path) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "OMP_NUM_THREADS": "1",
-    }
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    AcceleratorState._reset_state(reset_partial_state=True)  # the fork brought the parent's
-    fit(model, folder, epochs=1, batch_prompts=3)
-    torch.save(weights(model), folder / f"weights-{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_equal_one(tiny_model: MakeModel, tmp_path: Path) -> None:
-    """Four steps of 3, 3, 3 and 1 prompts: in the last one a process has nothing to do."""
-    alone = tiny_model()
-    fit(alone, tmp_path / "alone", epochs=1, batch_prompts=3)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (tmp_path / "both").mkdir()
-    torch.multiprocessing.start_processes(
-        _worker, args=(port, tiny_model(), tmp_path / "both"), nprocs=2, start_method="fork"
-    )
-    results = [torch.load(tmp_path / "both" / f"weights-{rank}.pt", weights_only=True) for rank in (0, 1)]
-    for one, other in zip(read_steps(tmp_path / "alone"), read_steps(tmp_path / "both"), strict=True):
-        for key in ("loss", "grad_norm", "accuracy", "kl", "tokens"):
-            assert other[key] == pytest.approx(one[key], rel=1e-5), key
-    for name, tensor in weights(alone).items():
-        assert torch.equal(results[0][name], results[1][name])
-        assert_close(results[0][name], tensor, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("die_at", [1, 4, 6])

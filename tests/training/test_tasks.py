@@ -152,6 +152,23 @@ def test_models_that_cannot_be_loaded_are_named(tmp_path: Path, policy_folder: P
         train_preference(spec, "mark")
 
 
+def test_pair_longer_than_the_models_context_is_dropped_and_counted(
+    policy_folder: Path,
+    write_rows: Write,
+    tmp_path: Path,
+    chat_row: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The tiny model reads 256 tokens, the section allows 2,048."""
+    data = write_rows([chat_row("a", "x", "y"), chat_row("b", "x" * 300, "y"), chat_row("c", "x", "y")])
+    section = PreferenceSection(threads=1, batch_prompts=4)
+    _, result = train_preference(
+        PreferenceTask(data=data, out=tmp_path / "out", model=str(policy_folder), section=section), "mark"
+    )
+    assert result.metrics["dropped_pairs"] == 1 and result.metrics["train/pairs"] == 2
+    assert "max_length is 2048" in caplog.text and "reads 256 tokens at most: longer rows are dropped" in caplog.text
+
+
 @pytest.mark.parametrize("objective", get_args(ObjectiveName))
 def test_every_objective_learns_to_prefer(
     objective: str, policy_folder: Path, learnable_rows: Rows, write_rows: Write, tmp_path: Path
