@@ -69,7 +69,7 @@ def _packing_obstacle(model: PreTrainedModel) -> str | None:
     before = model.config._attn_implementation
     if before == ATTENTION:
         return None
-    if before != "sdpa" or not model._supports_attention_backend:
+    if before != "sdpa" or not getattr(model, "_supports_attention_backend", False):
         return f"its attention ({before}) cannot be replaced by one that knows trees"
     register()
     model.set_attn_implementation(ATTENTION)
@@ -91,7 +91,7 @@ def _probe_obstacle(model: PreTrainedModel, layout: Layout) -> str | None:
     try:
         with torch.no_grad():
             tree, padded = (_last_states(model, each) for each in (layout, "padded"))
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         return f"the model refuses an attention mask of our own ({error})"
     gap = float((tree - padded).norm() / padded.norm())
     return None if gap <= _TOLERANCE else f"its hidden states then differ by {gap:.1e} relative"

@@ -23,7 +23,7 @@ from ratify.policy_gradient_section import (
     ModelRewardSpec,
     PolicyGradientSection,
 )
-from training.adapters import save_trained
+from training.adapters import merged, save_trained
 from training.asked_rewards import AskedRewards
 from training.data import Element
 from training.encoding import Encoder
@@ -80,7 +80,7 @@ def train_policy_gradient(
     check_logits(scorer)
     source, reward_models = _source(spec, engine, encoder, roles, extras)
     critic = _critic(spec, encoder, roles) if section.uses_critic else None
-    engine.layout = _layout([policy, *reward_models, *([critic] if critic else [])], section)
+    engine.layout = _layout([policy, roles.reference, *reward_models, *([critic] if critic else [])], section)
     sampler = extras.sampler or _sampler(spec, engine, policy, encoder)
     parts = Parts(
         policy=scorer,
@@ -119,8 +119,11 @@ def train_policy_gradient(
 def _sampler(spec: PolicyGradientTask, engine: Engine, policy: PreTrainedModel, encoder: Encoder) -> Sampler:
     section, stops = spec.section, stop_tokens(encoder, policy)
     if section.sampler == "vllm":
-        write = functools.partial(write_folder, policy, spec.model, encoder) if engine.is_main else None
-        return ServedSampler(spec.rollouts, write, stops, max_tokens=section.max_tokens, temperature=spec.temperature)
+
+        def write(folder: Path) -> None:
+            write_folder(merged(policy) if section.lora else policy, spec.model, encoder, folder)
+
+        return ServedSampler(spec.rollouts, write if engine.is_main else None, stops, max_tokens=section.max_tokens, temperature=spec.temperature)
     return TransformersSampler(
         policy, stops, max_tokens=section.max_tokens, temperature=spec.temperature, batch=section.sampling_batch
     )

@@ -11,6 +11,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ratify.errors import TrainingError
 from training.logprobs import CompletionLogprobs, completion_logprobs
 from training.tree import TokenBatch
 from training.tree_attention import ATTENTION, backbone_of, tree_pass
@@ -94,6 +95,9 @@ def hidden_states(model: PreTrainedModel, batch: TokenBatch, rows: Tensor) -> Te
         mask = (~mask).to(model.dtype).masked_fill_(~mask, float("-inf"))
     inputs: dict[str, Any] = {"input_ids": batch.input_ids_BT, "attention_mask": mask, "use_cache": False}
     if batch.sizes:
+        if model.config._attn_implementation != ATTENTION:
+            # It would take the placeholder for a mask that hides nothing.
+            raise TrainingError("a model was given packed trees that `choose_layout` has not prepared for them")
         inputs[ATTENTION] = tree_pass(batch.sizes, rows, mask.device)
     if batch.attention_mask.ndim == 4:
         # Right-padded rows have the positions that models count by themselves, and some take none from outside.

@@ -138,30 +138,39 @@ def trim_last_layer(backbone: nn.Module) -> list[RemovableHandle]:
         The hooks; none if the backbone has no such parts under the names that most families give them.
     """
     layers = getattr(backbone, "layers", None)
-    layer = layers[-1] if isinstance(layers, nn.ModuleList) and len(layers) else None
-    parts = [getattr(getattr(layer, "self_attn", None), "o_proj", None), getattr(layer, "mlp", None)]
-    if layer is None or not all(isinstance(part, nn.Module) for part in parts):
+    layer = layers[-1] if isinstance(layers, nn.ModuleList) and len(layers) else nn.Identity()
+    parts = _token_wise_parts(layer)
+    if not parts:
         return []
-    trimming = _Trimming()
+    trimming = _Trimming(parts)
     handles = [
         layer.register_forward_pre_hook(trimming.begin, with_kwargs=True),
         layer.register_forward_hook(trimming.end, always_call=True),
     ]
-    for part in cast(list[nn.Module], parts):
+    for part in parts:
         handles += [part.register_forward_pre_hook(trimming.take), part.register_forward_hook(trimming.put)]
     return handles
+
+
+def _token_wise_parts(layer: nn.Module) -> list[nn.Module]:
+    """Output projection and feed-forward of a decoder layer; none if one of them has another name."""
+    parts = [getattr(getattr(layer, "self_attn", None), "o_proj", None), getattr(layer, "mlp", None)]
+    return [part for part in parts if isinstance(part, nn.Module)] if all(parts) else []
 
 
 class _Trimming:
     """The hooks. The rows come with the layer's own call, so that a recomputed layer finds those of its first one."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: list[nn.Module]) -> None:
+        self._parts = parts
         self._rows_R: Tensor | None = None
         self._length = 0
 
-    def begin(self, _layer: nn.Module, _arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def begin(self, layer: nn.Module, _arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         found: TreePass | None = named.get(ATTENTION)
-        self._rows_R = None if found is None else found.rows_R
+        # Adapters may have taken a part's place since; what they add would see all rows.
+        untouched = list(map(id, self._parts)) == list(map(id, _token_wise_parts(layer)))
+        self._rows_R = found.rows_R if found is not None and untouched else None
 
     def end(self, *_call: object) -> None:
         self._rows_R = None

@@ -167,3 +167,24 @@ def test_layers_that_cannot_be_trimmed_are_computed_whole(tiny_model: MakeModel)
     packed(model)
     assert model.config._attn_implementation == ATTENTION
     assert not model.model.layers[-1].mlp._forward_hooks
+
+
+def test_adapters_that_come_later_end_the_trimming(tiny_model: MakeModel) -> None:
+    """What replaces a part sees all rows: hooks on the part inside must not take some away."""
+    model, plain = packed(tiny_model()), tiny_model()
+
+    class Doubled(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, hidden: Tensor) -> Tensor:
+            return self.inner(hidden) + hidden
+
+    for each in (model, plain):
+        each.model.layers[-1].self_attn.o_proj = Doubled(each.model.layers[-1].self_attn.o_proj)
+    ours, theirs = (
+        PolicyScorer(each)(token_batch(random_elements(), layout)).sum_N
+        for each, layout in ((model, "packed"), (plain, "padded"))
+    )
+    assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
