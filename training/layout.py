@@ -18,7 +18,7 @@ from ratify.errors import TrainingError
 from training.data import Element
 from training.scorers import PolicyScorer, hidden_states
 from training.tree import Layout, token_batch
-from training.tree_attention import ATTENTION, backbone_of, register, trim_last_layer
+from training.tree_attention import ATTENTION, attention_of, backbone_of, register, set_attention, trim_last_layer
 
 logger = logging.getLogger(__name__)
 
@@ -66,15 +66,15 @@ def configuration_obstacle(config: PretrainedConfig, max_length: int) -> str | N
 
 def _packing_obstacle(model: PreTrainedModel) -> str | None:
     """Why the model cannot take packed trees, or None; then its attention is that of `tree_attention`."""
-    before = model.config._attn_implementation
+    before = attention_of(model)
     if before == ATTENTION:
         return None
     if before != "sdpa" or not getattr(model, "_supports_attention_backend", False):
         return f"its attention ({before}) cannot be replaced by one that knows trees"
     register()
-    model.set_attn_implementation(ATTENTION)
+    set_attention(model, ATTENTION)
     if reason := _probe_obstacle(model, "packed"):
-        model.set_attn_implementation(before)
+        set_attention(model, before)
         return reason
     trimming = trim_last_layer(backbone_of(model))
     if reason := _probe_obstacle(model, "packed"):

@@ -123,7 +123,13 @@ def _sampler(spec: PolicyGradientTask, engine: Engine, policy: PreTrainedModel, 
         def write(folder: Path) -> None:
             write_folder(merged(policy) if section.lora else policy, spec.model, encoder, folder)
 
-        return ServedSampler(spec.rollouts, write if engine.is_main else None, stops, max_tokens=section.max_tokens, temperature=spec.temperature)
+        return ServedSampler(
+            spec.rollouts,
+            write if engine.is_main else None,
+            stops,
+            max_tokens=section.max_tokens,
+            temperature=spec.temperature,
+        )
     return TransformersSampler(
         policy, stops, max_tokens=section.max_tokens, temperature=spec.temperature, batch=section.sampling_batch
     )

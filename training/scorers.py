@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from ratify.errors import TrainingError
 from training.logprobs import CompletionLogprobs, completion_logprobs
 from training.tree import TokenBatch
-from training.tree_attention import ATTENTION, backbone_of, tree_pass
+from training.tree_attention import ATTENTION, attention_of, backbone_of, tree_pass
 
 OFFSET = "reward_offset"
 """Key in a reward model's configuration: what is taken off the head's value; the head itself has no bias."""
@@ -95,7 +95,7 @@ def hidden_states(model: PreTrainedModel, batch: TokenBatch, rows: Tensor) -> Te
         mask = (~mask).to(model.dtype).masked_fill_(~mask, float("-inf"))
     inputs: dict[str, Any] = {"input_ids": batch.input_ids_BT, "attention_mask": mask, "use_cache": False}
     if batch.sizes:
-        if model.config._attn_implementation != ATTENTION:
+        if attention_of(model) != ATTENTION:
             # It would take the placeholder for a mask that hides nothing.
             raise TrainingError("a model was given packed trees that `choose_layout` has not prepared for them")
         inputs[ATTENTION] = tree_pass(batch.sizes, rows, mask.device)

@@ -193,3 +193,14 @@ class _Trimming:
 def backbone_of(model: PreTrainedModel) -> nn.Module:
     """The part of a model that gives hidden states."""
     return cast(nn.Module, getattr(model, model.base_model_prefix))
+
+
+def attention_of(model: PreTrainedModel) -> str:
+    """Name of the attention that a model's layers compute."""
+    return str(cast(Any, backbone_of(model)).config._attn_implementation)
+
+
+def set_attention(model: PreTrainedModel, name: str) -> None:
+    """Replace it. A backbone that was put into a model keeps a configuration of its own, which its layers read."""
+    model.set_attn_implementation(name)
+    cast(Any, backbone_of(model)).set_attn_implementation(name)

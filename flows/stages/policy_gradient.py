@@ -18,8 +18,8 @@ from flows.context import RunContext
 from flows.stages.judging import answering_judge, check_judge, constitution_of, judge_shape, make_judge, money_spent
 from flows.stages.reward_judging import RewardJudge, calls_per_step, named_principles
 from flows.stages.reward_service import Serving, Working, serving_rewards
-from flows.stages.spending import judging_budget
 from flows.stages.rollout_desk import serving_rollouts
+from flows.stages.spending import judging_budget
 from flows.stages.stage import Metrics, Stage
 from flows.stages.train import REWARD_MODEL, run_task, trained_reward_model
 from generation.model_folder import check_model
