@@ -1,6 +1,7 @@
-"""Training against TRL on one processor: pairs per second, interleaved, on the same model, data and pairs per step.
+"""Training against TRL on one processor: pairs per second, interleaved, on the same model, data and pairs per step;
+of a GRPO update completions per second.
 
-    python -m bench.training [--trl PYTHON] [--rounds N] [--steps N] [--quick] [--json PATH]
+    python -m bench.training [--trl PYTHON] [--rounds N] [--steps N] [--quick] [--case NAME] [--json PATH]
 
 PYTHON is an interpreter that has TRL 1.16 beside the packages of the lock (`pip install --no-deps trl==1.16.0` in an
 environment of its own); without it our own side runs alone. The model is a Qwen2 with random weights: what is measured
@@ -25,7 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.training_sides import CASES, WARM_STEPS, Case
+from bench.training_sides import CASES, LONGEST_COMPLETION, WARM_STEPS, Case
 from demo import models
 from ratify.files import write_json, write_text
 from ratify.lineage import ROOT
@@ -50,8 +51,8 @@ def write_model(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def write_pairs(path: Path, case: Case, steps: int) -> None:
-    """Every pair of each prompt's completions; lengths vary by a third around the case's means."""
+def write_data(folder: Path, case: Case, steps: int) -> None:
+    """Every pair of each prompt's completions, or the completions; lengths vary by a third around the case's means."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(models.POLICY)
@@ -62,8 +63,28 @@ def write_pairs(path: Path, case: Case, steps: int) -> None:
         words = f"{rng.randrange(10**6)}" + "".join(f" {rng.choice(WORDS)}" for _ in range(wanted))
         return str(tokenizer.decode(tokenizer(words)["input_ids"][:wanted]))
 
-    rows = _pairs(case, steps * case.prompts_per_step, text)
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    prompts = steps * case.prompts_per_step
+    if case.task == "policy_gradient":
+        _write_rollouts(folder, case, prompts, text)
+        return
+    rows = _pairs(case, prompts, text)
+    write_text(folder / "pairs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _write_rollouts(folder: Path, case: Case, prompts: int, text: Callable[[int], str]) -> None:
+    """Prompts for our task, and with their tokens and completions for the samplers of both sides."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(models.POLICY)
+    given = []
+    for _ in range(prompts):
+        prompt = text(case.prompt_tokens)
+        completions = [tokenizer(f" {text(case.completion_tokens)}")["input_ids"] for _ in range(case.completions)]
+        longest = round(case.completion_tokens * LONGEST_COMPLETION)
+        completions = [ids[:longest] for ids in completions]
+        given.append({"prompt": prompt, "prompt_ids": tokenizer(prompt)["input_ids"], "completion_ids": completions})
+    write_text(folder / "rollouts.jsonl", "".join(json.dumps(row) + "\n" for row in given))
+    write_text(folder / "prompts.jsonl", "".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in given))
 
 
 def _pairs(case: Case, prompts: int, text: Callable[[int], str]) -> Iterator[dict[str, Any]]:
@@ -102,7 +123,7 @@ def measure(name: str, python_trl: str | None, rounds: int, steps: int) -> dict[
         folder = Path(scratch)
         write_model(folder / "model")
         # One prompt more than the steps hold: a reward model keeps one aside.
-        write_pairs(folder / "pairs.jsonl", CASES[name], steps + WARM_STEPS)
+        write_data(folder, CASES[name], steps + WARM_STEPS)
         for _ in range(rounds):
             for side, python in sides.items():
                 found[side].append(run_side(side, name, folder, python))
@@ -111,19 +132,19 @@ def measure(name: str, python_trl: str | None, rounds: int, steps: int) -> dict[
 
 def show(results: dict[str, dict[str, Any]]) -> None:
     """The table; above 1 we are faster, and lighter where memory's ratio is below 1."""
-    table = Table(title="training, one thread: pairs per processor second (wall second), peak memory")
+    table = Table(title="training, one thread: pairs or completions per processor second (wall second), peak memory")
     for heading in ("case", "ours", "TRL", "ratio", "wall ratio", "MiB ours / TRL"):
         table.add_column(heading, justify="left" if heading == "case" else "right")
     for name, sides in results.items():
         mine, theirs = sides["ours"], sides.get("trl")
-        rate = f"{mine['pairs_per_cpu_s']:.1f} ({mine['pairs_per_s']:.1f})"
+        rate = f"{mine['per_cpu_s']:.1f} ({mine['per_s']:.1f})"
         if theirs is None:
             table.add_row(name, rate, "", "", "", f"{mine['peak_mib']:.0f}")
             continue
         table.add_row(
-            name, rate, f"{theirs['pairs_per_cpu_s']:.1f} ({theirs['pairs_per_s']:.1f})",
-            f"{mine['pairs_per_cpu_s'] / theirs['pairs_per_cpu_s']:.2f}",
-            f"{mine['pairs_per_s'] / theirs['pairs_per_s']:.2f}",
+            name, rate, f"{theirs['per_cpu_s']:.1f} ({theirs['per_s']:.1f})",
+            f"{mine['per_cpu_s'] / theirs['per_cpu_s']:.2f}",
+            f"{mine['per_s'] / theirs['per_s']:.2f}",
             f"{mine['peak_mib']:.0f} / {theirs['peak_mib']:.0f}",
         )  # fmt: skip
     Console().print(table)
@@ -136,10 +157,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
     parser.add_argument("--steps", type=int, default=8, help="steps that count in each turn")
     parser.add_argument("--quick", action="store_true", help="one short turn")
+    parser.add_argument("--case", choices=CASES, action="append", help="this case only; may be given again")
     parser.add_argument("--json", type=Path, help="write every figure here")
     options = parser.parse_args()
     rounds, steps = (1, 3) if options.quick else (options.rounds, options.steps)
-    results = {name: measure(name, options.trl, rounds, steps) for name in CASES}
+    results = {name: measure(name, options.trl, rounds, steps) for name in options.case or CASES}
     show(results)
     if options.json:
         write_json(options.json, results)

@@ -173,6 +173,9 @@ class PolicyGradientSection(OptimiserSection):
     """K, sampled for each prompt."""
     max_tokens: int = Field(default=256, gt=0)
     """Longest completion."""
+    sampler: Literal["transformers", "vllm"] = Field(default="transformers", exclude_if=lambda name: name != "vllm")
+    """Who samples: transformers in the training process, or a fresh vLLM server for every batch's weights, with the
+    settings of `[policy.engine]`; the faster one where a batch takes longer to sample than a server to start."""
     epochs_per_batch: int | None = Field(default=None, gt=0)
     """Passes over each rollout batch; None: 4 for ppo, 1 for the others."""
     minibatches: int = Field(default=1, gt=0)

@@ -72,12 +72,13 @@ def micro_batches(
     rows = length = real = 0
     for index in order:
         size = footprint(elements[index], layout)
-        padded = (rows + size.rows) * length
-        wasteful = padded >= cut.min_tokens and real + size.rows * size.length < (1 - cut.max_waste) * padded
+        own = size.rows * size.length
+        padded = real + own if layout == "packed" else (rows + size.rows) * length
+        wasteful = padded >= cut.min_tokens and real + own < (1 - cut.max_waste) * padded
         if not batches or padded > budget or wasteful:
             batches.append([])
             rows, length, real = 0, size.length, 0
         batches[-1].append(index)
         rows += size.rows
-        real += size.rows * size.length
+        real += own
     return batches

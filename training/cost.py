@@ -3,7 +3,8 @@
 A forward pass takes two FLOPs for each weight that a token meets (arXiv 2001.08361, section 2.1, C ≈ 6·N·D for
 forward and backward together) and 4·A·T² for the attention of each layer over a row of T tokens with heads of A values
 in all (arXiv 2204.02311, appendix B); backward takes twice as much. N leaves out the embedding, which is looked up, and
-counts the head only where it is computed: at completion tokens, or at a completion's end. Left out: the optimiser's own
+counts the head only where it is computed: at completion tokens, or at a completion's end. So it does with the last
+layer's output projection and feed-forward where they are trimmed (`tree_attention`). Left out: the optimiser's own
 arithmetic, norms and activation functions, recomputation (which makes a model no better used).
 """
 
@@ -45,15 +46,17 @@ class Work(NamedTuple):
 
     tokens: int
     squares: int
-    """Sum of the rows' squared lengths."""
+    """Pairs of tokens that attention computes: of a row its squared length, by branches the sum of their blocks."""
     scored: int
     """Places at which the head is computed."""
+    trimmed: int = 0
+    """Tokens for which the last layer's token-wise parts are left out, because nobody reads them."""
 
     def __add__(self, other: object) -> Work:
         """Of both together."""
         if not isinstance(other, Work):
             return NotImplemented
-        return Work(self.tokens + other.tokens, self.squares + other.squares, self.scored + other.scored)
+        return Work(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 def forward_flops(shape: Shape, work: Work) -> float:
@@ -68,7 +71,8 @@ def training_flops(shape: Shape, work: Work) -> float:
 
 
 def _weight_flops(shape: Shape, work: Work) -> float:
-    return 2.0 * (shape.body * work.tokens + shape.head * work.scored)
+    tail = shape.hidden * (shape.attention + 3 * shape.intermediate)
+    return 2.0 * (shape.body * work.tokens + shape.head * work.scored - tail * work.trimmed)
 
 
 def peak_bytes(

@@ -487,6 +487,6 @@ def make_optimiser(module: nn.Module, section: OptimiserSection) -> torch.optim.
 
 def element_tokens(element: Element, layout: Layout) -> int:
     """Real tokens of an element in a layout, padding apart."""
-    if layout == "tree":
+    if layout != "padded":
         return footprint(element, layout).length
     return sum(len(element.prompt) + len(completion) for completion in element.completions)

@@ -46,14 +46,21 @@ def shape_of(scorer: nn.Module) -> Shape:
 
 def work_of(elements: Sequence[Element], layout: Layout, *, by_token: bool) -> Work:
     """Real rows of elements in a layout; the head is computed at each completion token or once a completion."""
-    rows: list[int] = []
-    for element in elements:
-        lengths = [len(completion) for completion in element.completions]
-        prompt = len(element.prompt)
-        rows += [prompt + sum(lengths)] if layout == "tree" else [prompt + length for length in lengths]
-    completions = [completion for element in elements for completion in element.completions]
-    scored = sum(map(len, completions)) if by_token else len(completions)
-    return Work(sum(rows), sum(length * length for length in rows), scored)
+    return sum((_work_of(element, layout, by_token=by_token) for element in elements), Work(0, 0, 0))
+
+
+def _work_of(element: Element, layout: Layout, *, by_token: bool) -> Work:
+    prompt, lengths = len(element.prompt), [len(completion) for completion in element.completions]
+    scored = sum(lengths) if by_token else len(lengths)
+    if layout == "padded":
+        rows = [prompt + length for length in lengths]
+        return Work(sum(rows), sum(length * length for length in rows), scored)
+    total = prompt + sum(lengths)
+    if layout == "tree":
+        return Work(total, total * total, scored)
+    # The last prompt token is read once for all completions, and their last tokens predict nothing.
+    read = 1 + sum(length - 1 for length in lengths) if by_token else len(lengths)
+    return Work(total, prompt * prompt + sum(length * (prompt + length) for length in lengths), scored, total - read)
 
 
 def epoch_work(
@@ -67,7 +74,8 @@ def epoch_work(
         budget, cut = section.tokens_per_micro_batch, batching.cut_for(device_type)
         for indices in batching.micro_batches(held, order, budget, layout, cut):
             sizes = [footprint(held[index], layout) for index in indices]
-            found.append(sum(size.rows for size in sizes) * max(size.length for size in sizes))
+            longest = max(size.length for size in sizes)
+            found.append(sum(size.length if layout == "packed" else size.rows * longest for size in sizes))
     return sum(found), max(found)
 
 

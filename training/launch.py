@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from ratify.errors import InputError, StoreError, TrainingError
+from ratify.errors import EndpointError, EngineError, InputError, StoreError, TrainingError
 from ratify.files import write_text
 from ratify.host_lock import OnWait, turn
 from ratify.safety import TELEMETRY_OFF
@@ -32,7 +32,7 @@ POLL_S = 0.2
 GRACE_S = 10.0
 """Seconds between SIGTERM and SIGKILL."""
 _CHECKOUT = Path(__file__).resolve().parent.parent
-_KINDS = {"InputError": InputError, "StoreError": StoreError}
+_KINDS = {kind.__name__: kind for kind in (InputError, StoreError, EngineError, EndpointError)}
 
 Progress = Callable[[int, int, Mapping[str, object]], None]
 """Called with (step, steps, metrics) for each line of metrics.jsonl; `metrics["phase"]` says of what."""

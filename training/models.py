@@ -141,10 +141,15 @@ def save_model(model: PreTrainedModel, source: str, encoder: Encoder, folder: Pa
 
     Weights return to the format in which `source` keeps them.
     """
+    model.to(_stored_dtype(source))
+    write_folder(model, source, encoder, folder)
+
+
+def write_folder(model: PreTrainedModel, source: str, encoder: Encoder, folder: Path) -> None:
+    """As `save_model`, with the weights as they are."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    model.to(_stored_dtype(source))
     model.save_pretrained(temporary)
     if Path(source).is_dir():
         for pattern in COPIED_FILES:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -23,13 +23,13 @@ from ratify.policy_gradient_section import (
     ModelRewardSpec,
     PolicyGradientSection,
 )
-from training.adapters import save_trained
+from training.adapters import merged, save_trained
 from training.asked_rewards import AskedRewards
 from training.data import Element
 from training.encoding import Encoder
 from training.engine import Engine
 from training.layout import check_logits, choose_layout
-from training.models import context_limit, load_encoder, parameters
+from training.models import context_limit, load_encoder, parameters, write_folder
 from training.result import TrainResult
 from training.rewards import Ensemble, FunctionReward, GroupJudgeReward, JudgeReward, Mixture, ModelReward, RewardSource
 from training.roles import Roles, roles_for
@@ -37,6 +37,7 @@ from training.rollout_loop import Parts, RolloutLoop
 from training.rollouts import PromptItem, Sampler, TransformersSampler, stop_tokens
 from training.rows import read_prompts
 from training.scorers import PolicyScorer, RewardScorer, ValueScorer
+from training.served_sampler import ServedSampler
 from training.spec import PolicyGradientTask
 from training.supervised import load_supervised
 from training.tree import Layout
@@ -79,14 +80,8 @@ def train_policy_gradient(
     check_logits(scorer)
     source, reward_models = _source(spec, engine, encoder, roles, extras)
     critic = _critic(spec, encoder, roles) if section.uses_critic else None
-    engine.layout = _layout([policy, *reward_models, *([critic] if critic else [])], section)
-    sampler = extras.sampler or TransformersSampler(
-        policy,
-        stop_tokens(encoder, policy),
-        max_tokens=section.max_tokens,
-        temperature=spec.temperature,
-        batch=section.sampling_batch,
-    )
+    engine.layout = _layout([policy, roles.reference, *reward_models, *([critic] if critic else [])], section)
+    sampler = extras.sampler or _sampler(spec, engine, policy, encoder)
     parts = Parts(
         policy=scorer,
         reference=PolicyScorer(roles.reference, spec.temperature).requires_grad_(False),
@@ -119,6 +114,25 @@ def train_policy_gradient(
         stopped_early=fit.stopped,
     )
     return engine, result
+
+
+def _sampler(spec: PolicyGradientTask, engine: Engine, policy: PreTrainedModel, encoder: Encoder) -> Sampler:
+    section, stops = spec.section, stop_tokens(encoder, policy)
+    if section.sampler == "vllm":
+
+        def write(folder: Path) -> None:
+            write_folder(merged(policy) if section.lora else policy, spec.model, encoder, folder)
+
+        return ServedSampler(
+            spec.rollouts,
+            write if engine.is_main else None,
+            stops,
+            max_tokens=section.max_tokens,
+            temperature=spec.temperature,
+        )
+    return TransformersSampler(
+        policy, stops, max_tokens=section.max_tokens, temperature=spec.temperature, batch=section.sampling_batch
+    )
 
 
 def load_items(
@@ -159,9 +173,9 @@ def _pretraining(section: PolicyGradientSection, encoder: Encoder) -> list[Eleme
 
 
 def _layout(models: Sequence[PreTrainedModel], section: PolicyGradientSection) -> Layout:
-    """The tree only if every model can take it, for they read the same batches."""
-    found = {choose_layout(model, section.layout, section.max_length) for model in models}
-    return "padded" if "padded" in found else "tree"
+    """The first layout that every model can take, for they read the same batches."""
+    found = [choose_layout(model, section.layout, section.max_length) for model in models]
+    return max(found, key=get_args(Layout).index)
 
 
 def _source(

@@ -6,13 +6,15 @@ accelerate hooks in (autocast, gradient synchronisation). Left out: losses, and 
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ratify.errors import TrainingError
 from training.logprobs import CompletionLogprobs, completion_logprobs
 from training.tree import TokenBatch
+from training.tree_attention import ATTENTION, attention_of, backbone_of, tree_pass
 
 OFFSET = "reward_offset"
 """Key in a reward model's configuration: what is taken off the head's value; the head itself has no bias."""
@@ -29,7 +31,7 @@ class PolicyScorer(nn.Module):
 
     def forward(self, batch: TokenBatch) -> CompletionLogprobs:
         """Log-probabilities at the sampling temperature, (M,) and (N,) nats."""
-        hidden_BTH = hidden_states(self.model, batch)
+        hidden_BTH = hidden_states(self.model, batch, batch.source_M)
         return completion_logprobs(hidden_BTH, self.logits, batch, self.temperature, entropy=self.entropy)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -54,7 +56,7 @@ class RewardScorer(nn.Module):
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """The head's value at each completion's last token, (N,)."""
-        hidden_NH = hidden_states(self.model, batch).flatten(0, 1).index_select(0, batch.last_N)
+        hidden_NH = hidden_states(self.model, batch, batch.last_N).flatten(0, 1).index_select(0, batch.last_N)
         return scalar(self.model, hidden_NH)
 
 
@@ -67,7 +69,7 @@ class ValueScorer(nn.Module):
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """V(prompt and the tokens before) for each completion token, (M,); the first ones are V(prompt)."""
-        hidden_MH = hidden_states(self.model, batch).flatten(0, 1).index_select(0, batch.source_M)
+        hidden_MH = hidden_states(self.model, batch, batch.source_M).flatten(0, 1).index_select(0, batch.source_M)
         return scalar(self.model, hidden_MH)
 
 
@@ -78,17 +80,26 @@ def scalar(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     return value - offset if offset else value
 
 
-def hidden_states(model: PreTrainedModel, batch: TokenBatch) -> Tensor:
+def hidden_states(model: PreTrainedModel, batch: TokenBatch, rows: Tensor) -> Tensor:
     """The backbone's last hidden states, (B, T, H).
 
     A mask of our own goes in as booleans to SDPA and as an additive term to eager attention, which knows no other.
+
+    Args:
+        model: whose backbone is computed.
+        batch: what is computed.
+        rows: places in B·T that are read; those of other places need not be hidden states.
     """
     mask = batch.attention_mask
     if mask.ndim == 4 and model.config._attn_implementation == "eager":
         mask = (~mask).to(model.dtype).masked_fill_(~mask, float("-inf"))
-    backbone = cast(nn.Module, getattr(model, model.base_model_prefix))
-    inputs = {"input_ids": batch.input_ids_BT, "attention_mask": mask, "use_cache": False}
+    inputs: dict[str, Any] = {"input_ids": batch.input_ids_BT, "attention_mask": mask, "use_cache": False}
+    if batch.sizes:
+        if attention_of(model) != ATTENTION:
+            # It would take the placeholder for a mask that hides nothing.
+            raise TrainingError("a model was given packed trees that `choose_layout` has not prepared for them")
+        inputs[ATTENTION] = tree_pass(batch.sizes, rows, mask.device)
     if batch.attention_mask.ndim == 4:
         # Right-padded rows have the positions that models count by themselves, and some take none from outside.
         inputs["position_ids"] = batch.position_ids_BT
-    return cast(Tensor, backbone(**inputs).last_hidden_state)
+    return cast(Tensor, backbone_of(model)(**inputs).last_hidden_state)

@@ -132,6 +132,11 @@ class PolicyGradientTask(Task):
         return ensemble_of(self.reward_model) if self.reward_model else ()
 
     @property
+    def rollouts(self) -> Path:
+        """Folder in which a sampler outside the training process is given the weights."""
+        return self.out / "rollouts"
+
+    @property
     def further_data(self) -> tuple[Path, ...]:
         """The completions that PPO-ptx keeps up."""
         return (self.section.pretraining_data,) if self.section.pretraining_data else ()

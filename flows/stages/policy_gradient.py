@@ -2,12 +2,14 @@
 judge itself, or with what functions can verify.
 
 It starts from the same policy as stage `policy` does and sees the same training prompts, so that both can be compared;
-`evaluation.policy` says which of them is evaluated. Left out: sampling with vLLM.
+`evaluation.policy` says which of them is evaluated. With `sampler = "vllm"` this process serves the weights of every
+batch to the training process.
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from flows.context import RunContext
 from flows.stages.judging import answering_judge, check_judge, constitution_of, judge_shape, make_judge, money_spent
 from flows.stages.reward_judging import RewardJudge, calls_per_step, named_principles
 from flows.stages.reward_service import Serving, Working, serving_rewards
+from flows.stages.rollout_desk import serving_rollouts
 from flows.stages.spending import judging_budget
 from flows.stages.stage import Metrics, Stage
 from flows.stages.train import REWARD_MODEL, run_task, trained_reward_model
@@ -115,7 +118,10 @@ def _run(context: RunContext, stage: StageStore, judge: AskedJudge | None) -> Me
     )
     most = calls_per_step(context)
     judged = f", which asks the judge at most {most:,} questions a step" if most else ""
-    result = run_task(context, spec, f"training a policy with {section.algorithm}{judged}")
+    served = section.sampler == "vllm"
+    desk = serving_rollouts(config.policy, spec.rollouts, stage.path / "rollouts.log") if served else nullcontext()
+    with desk:
+        result = run_task(context, spec, f"training a policy with {section.algorithm}{judged}")
     return {f"{NAME}/{key}": value for key, value in result.metrics.items()}
 
 

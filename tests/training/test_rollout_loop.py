@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ratify.errors import TrainingError
 from ratify.policy_gradient_section import PolicyGradientSection
 from tests.training.rollout_models import make_loop
+from training.layout import choose_layout
 from training.rewards import FunctionReward, Mixture, Rollout
 from training.rollout_loop import RolloutLoop
 from training.rollout_objective import PolicyObjective, ValueObjective
@@ -64,6 +65,20 @@ def test_first_step_has_ratio_exactly_one_and_no_kl(algorithm: str, tmp_path: Pa
         assert first["loss"] == pytest.approx(math.log(2), abs=0.05)
     else:
         assert first["ratio"] == 1.0 == first["ratio_max"] and first["step_kl"] == 0.0 and first["clip_fraction"] == 0.0
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
+def test_packed_trees_keep_the_first_ratio_at_one(algorithm: str, tmp_path: Path) -> None:
+    """Policy, reference and critic with packed rows and a trimmed last layer."""
+    loop = loop_for(tmp_path, section_for(algorithm, epochs=1, epochs_per_batch=1, batch_prompts=6))
+    for scorer in (loop.parts.policy, loop.parts.reference, loop.parts.critic):
+        assert scorer is None or choose_layout(scorer.model, "tree", 32) == "packed"
+    loop.engine.layout = "packed"
+    loop.run()
+    first = steps_of(tmp_path)[0]
+    assert first["ratio"] == 1.0 == first["ratio_max"] and first["step_kl"] == 0.0
+    assert first["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert first["sampler_ratio_max"] == pytest.approx(1.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("algorithm", ALL)

@@ -126,7 +126,7 @@ def test_footprint_counts_the_shared_prompt_once() -> None:
 
 
 def test_models_that_cannot_take_a_tree_fall_back(tiny_model: MakeModel) -> None:
-    assert choose_layout(tiny_model(), "tree", 64) == "tree"
+    assert choose_layout(tiny_model(), "tree", 64) == "packed"
     sliding = tiny_model(use_sliding_window=True, sliding_window=8, max_window_layers=0)
     assert "window of 8" in (configuration_obstacle(sliding.config, 64) or "")
     assert configuration_obstacle(sliding.config, 8) is None
