@@ -15,7 +15,7 @@ from flows.stages.servers import check_endpoint, policy_client
 from flows.stages.stage import Metrics, Stage
 from generation.sampling import Sampled, read_completions, sample_completions, stream_completions
 from ratify.canonical import digest
-from ratify.prompts import PromptFile, load_prompts
+from ratify.prompts import load_prompts
 from ratify.run_store import StageStore
 from ratify.sections import SamplingSection
 from ratify.types import Completion, Prompt
@@ -29,12 +29,6 @@ def training_prompts(context: RunContext) -> list[Prompt]:
     """The prompts whose completions are judged and trained on."""
     config = context.config
     return load_prompts(config.prompts.train, config.prompts.train_limit, config.run.seed)
-
-
-def training_prompts_by_id(context: RunContext) -> PromptFile:
-    """The same by id, read from their file when they are looked up."""
-    config = context.config
-    return PromptFile(config.prompts.train, config.prompts.train_limit, config.run.seed)
 
 
 def heldout_prompts(context: RunContext) -> list[Prompt]:

@@ -70,7 +70,7 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
 def _judged(context: RunContext, stage: StageStore, files: LabelFiles) -> Metrics:
     """One judge, block by block."""
     per_pair = context.config.labels.principles_per_pair or 0
-    sheets = Sheets(lambda: training_blocks(context), constitution_of(context), make_judge(context), per_pair)
+    sheets = Sheets(training_blocks(context), constitution_of(context), make_judge(context), per_pair)
     judging = BlockJudging(context, sheets, log_path=stage.path / "server.log")
     judging.listen()
     for block, found in judging.labels():

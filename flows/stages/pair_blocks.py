@@ -19,6 +19,7 @@ from flows.stages import generate
 from judges.assignment import Coverage, cover
 from judges.pairs import Drawn, draw_pairs
 from judges.questions import Judge, Pair, Question, Questionnaire, write_questions
+from ratify.prompts import PromptFile
 from ratify.types import Completion, Prompt
 
 PAIRS_AT_ONCE = 512
@@ -35,9 +36,10 @@ class Block(NamedTuple):
     """Pairs that were left out because both texts are the same."""
 
 
-def training_blocks(context: RunContext) -> Iterator[Block]:
-    """The pairs of this round, in the order of the candidates."""
-    return blocks_of(context, generate.training_prompts_by_id(context), generate.stream_training_completions(context))
+def training_blocks(context: RunContext) -> Callable[[], Iterator[Block]]:
+    """What goes through the pairs of this round, in the order of the candidates."""
+    prompts = PromptFile(context.config.prompts.train)
+    return lambda: blocks_of(context, prompts, generate.stream_training_completions(context))
 
 
 def blocks_of(context: RunContext, prompts: Mapping[str, Prompt], completions: Iterable[Completion]) -> Iterator[Block]:
