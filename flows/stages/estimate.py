@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from flows.context import RunContext
 from flows.stages import generate
 from flows.stages.judging import constitution_of, judge_shape, make_judge
-from flows.stages.pair_blocks import Sheets, training_blocks
+from flows.stages.label import training_blocks
+from flows.stages.pair_blocks import Sheets
 from flows.stages.panel_judging import seats_of
 from flows.stages.rates import Rate, observed_rates
 from judges.assignment import cover

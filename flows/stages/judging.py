@@ -6,7 +6,8 @@ A server is started only when a verdict is missing: relabelling with verdicts th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -258,13 +259,25 @@ async def ask(
         whole = {question.key: question for question in questions()}
         found = await collect_by_batch(context, whole, store, lambda client: make_judge(context, client))
         return Tally(found.statistics, found.failures)
+    async with answering_judge(context, log_path) as judge:
+        return await _ask(context, questions(), total, judge, store)
+
+
+@asynccontextmanager
+async def answering_judge(context: RunContext, log_path: Path) -> AsyncIterator[Judge]:
+    """The configured judge, ready to answer; a managed server lives as long as the context."""
+    section = context.config.judge
+    if section.kind != "model":
+        yield make_judge(context)
+        return
     async with judge_client(context, log_path=log_path) as client:
         await log_abilities(client, section, log_path.parent)
         if section.processes == 1:
-            return await _ask(context, questions(), total, make_judge(context, client), store)
+            yield make_judge(context, client)
+            return
         identity = digest(endpoint_identity(section))
         async with JudgeProcesses(section, client.base_url, client.model, model_hash=identity) as judge:
-            return await _ask(context, questions(), total, judge, store)
+            yield judge
 
 
 async def _ask(

@@ -15,11 +15,9 @@ import numpy as np
 
 from constitutions.schema import Constitution
 from flows.context import RunContext
-from flows.stages import generate
 from judges.assignment import Coverage, cover
 from judges.pairs import Drawn, draw_pairs
 from judges.questions import Judge, Pair, Question, Questionnaire, write_questions
-from ratify.prompts import PromptFile
 from ratify.types import Completion, Prompt
 
 PAIRS_AT_ONCE = 512
@@ -34,12 +32,6 @@ class Block(NamedTuple):
     pairs: list[Pair]
     identical: int
     """Pairs that were left out because both texts are the same."""
-
-
-def training_blocks(context: RunContext) -> Callable[[], Iterator[Block]]:
-    """What goes through the pairs of this round, in the order of the candidates."""
-    prompts = PromptFile(context.config.prompts.train)
-    return lambda: blocks_of(context, prompts, generate.stream_training_completions(context))
 
 
 def blocks_of(context: RunContext, prompts: Mapping[str, Prompt], completions: Iterable[Completion]) -> Iterator[Block]:

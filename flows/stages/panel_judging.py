@@ -189,12 +189,7 @@ def _metrics(voices: Sequence[Voiced]) -> dict[str, Any]:
     total, money = LabellingStatistics(), dict[str, float]()
     named: dict[str, Any] = {}
     for voice in voices:
-        mine = voice.heard.collection.statistics
-        total.needed, total.reused = total.needed + mine.needed, total.reused + mine.reused
-        total.calls, total.seconds = total.calls + mine.calls, total.seconds + mine.seconds
-        total.prompt_tokens += mine.prompt_tokens
-        total.completion_tokens += mine.completion_tokens
-        total.failures.update(mine.failures)
+        total = total.plus(voice.heard.collection.statistics)
         for key, value in voice.heard.metrics.items():
             named[key.replace("label/", f"label/panel/{voice.seat.name}/", 1)] = value
             if key.startswith("label/money/"):

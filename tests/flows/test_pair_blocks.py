@@ -14,7 +14,8 @@ from flows.context import RunContext
 from flows.stages import generate
 from flows.stages.canaries import CALIBRATOR
 from flows.stages.judging import collect, constitution_of, make_judge
-from flows.stages.pair_blocks import Sheets, training_blocks
+from flows.stages.label import training_blocks
+from flows.stages.pair_blocks import Sheets
 from flows.stages.relabel import context_of
 from judges.assignment import cover
 from judges.gold_calibration import calibrated, read_calibrators
