@@ -70,8 +70,9 @@ def estimate_questions(context: RunContext, missing: Iterable[Question], stored:
 def _most(context: RunContext, asked: Iterable[Question]) -> Usage:
     """More than these questions take at no server."""
     shape, most = judge_shape(context), Usage()
-    for question in asked if shape else ():
-        most = most.plus(most_usage(question, shape))
+    if shape is not None:
+        for question in asked:
+            most = most.plus(most_usage(question, shape))
     return most
 
 
