@@ -23,16 +23,15 @@ from constitutions.load import parse_constitution
 from constitutions.schema import Constitution
 from evaluation.flip_report import write_flip_report
 from flows.context import RunContext
+from flows.stages.judge_columns import JudgeColumns
 from flows.stages.label import LABELS, PAIRS, writing_labels
 from flows.stages.relabel import Bench, counts
 from flows.stages.relabel_report import flip_figures, sides
 from judges.columns import Column, column_identity, pairs_identity, write_column
-from judges.model_judge import ModelJudge
 from judges.questions import Pair
 from ratify.config import load_config
 from ratify.files import write_json
 from ratify.lineage import ROOT
-from ratify.sections import JudgeSection
 from ratify.types import Completion, Message, Prompt, Verdict
 
 PRINCIPLES = 16
@@ -85,9 +84,12 @@ class MadeUp(Bench):
     def __init__(self, context: RunContext, pairs: list[Pair], prompts: dict[str, Prompt]) -> None:
         self.context, self.per_pair, self.prompts, self.pairs = context, 0, prompts, pairs
         self.completions = {}
-        self.judge = ModelJudge(JudgeSection(model="bench", protocol="pairwise"), model_hash="bench")
         self.identity = pairs_identity(prompts, pairs)
-        self.failures, self._columns, self.calibrators = {}, {}, None
+        made_up = context.config.judge.model_copy(update={"model": "bench", "base_url": "http://127.0.0.1:1/v1"})
+        config = context.config.model_copy(update={"judge": made_up.model_copy(update={"protocol": "pairwise"})})
+        alone = RunContext(config, context.round_number)
+        self.judges = [JudgeColumns(alone, Path("no calibrator"), prompts, pairs, self.identity)]
+        self.judge = self.judges[0].judge
 
     def fill(self, constitution: Constitution, seed: int = 0) -> None:
         """Keep a complete column of every principle; a pair's quality difference is shared by all principles."""
@@ -99,7 +101,9 @@ class MadeUp(Bench):
             z = np.stack([lead, -lead], axis=1) + generator.normal(0, 0.7, (count, 2))
             keys = np.frombuffer(generator.bytes(count * 64).hex().encode(), dtype="S64").reshape(count, 2)
             name = column_identity(principle, self.judge, self.identity)
-            write_column(self._file(name), Column(np.ones(count, dtype=bool), z, keys, np.zeros(count, dtype=np.int8)))
+            write_column(
+                self.judges[0]._file(name), Column(np.ones(count, dtype=bool), z, keys, np.zeros(count, dtype=np.int8))
+            )
             self.store.append([_verdict(str(key, "ascii"), principle.id) for key in (keys[0, 0], keys[-1, -1])])
 
 
@@ -129,7 +133,7 @@ def make_pairs(count: int) -> tuple[list[Pair], dict[str, Prompt]]:
 
 def measure(bench: MadeUp, name: str, folder: Path) -> Measured:
     """One edit from files to files: columns are read again, as a new process reads them."""
-    bench._columns.clear()
+    bench.judges[0]._columns.clear()
     old = parse_constitution(text_of(), Path("old.yaml"))
     new = parse_constitution(EDITS[name](text_of()), Path("new.yaml"))
     started, worked = time.perf_counter(), time.process_time()

@@ -67,7 +67,7 @@ def plan(
         figures = difference(before.constitution, after.constitution)
     else:
         with _bench(run, per_pair) as bench:
-            price = _price(bench.context.config.judge.price, price_in, price_out)
+            price = _price(bench.price, price_in, price_out)
             figures = make_plan(bench, before, after, sample=sample, price=price)
     print(json.dumps(figures, indent=2, ensure_ascii=False) if as_json else "\n".join(plan_lines(figures)))
 

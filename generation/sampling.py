@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from ratify.sections import SamplingSection
 from ratify.types import Completion, Failure, Prompt, Record
 from ratify.workers import run_workers
 
+OnShard = Callable[[Sequence[Completion]], None]
 FAILURE_BUDGET = 0.02
 """Largest share of requests that may fail before sampling stops."""
 
@@ -98,6 +99,7 @@ async def sample_completions(
     concurrency: int = 64,
     token_ids: bool = False,
     progress: Progress | None = None,
+    on_shard: OnShard | None = None,
 ) -> Sampled:
     """Sample `section.completions_per_prompt` completions of each prompt, or read those that are there.
 
@@ -107,6 +109,8 @@ async def sample_completions(
         seed: the run's seed.
         concurrency: requests in flight.
         token_ids: ask for the sampled tokens too, which vLLM gives and other servers may refuse.
+        progress: where the state of the pass is shown.
+        on_shard: called with each shard that is on disk, those that were there first.
 
     Raises:
         EndpointError: the server refuses every request, or more than `FAILURE_BUDGET` of them failed.
@@ -114,8 +118,9 @@ async def sample_completions(
     """
     shown = progress or Silent()
     work = _Sampling(
-        client, section, shown, policy_name=policy_name, seed=seed, prompts=len(prompts), token_ids=token_ids
-    )
+        client, section, shown, policy_name=policy_name, seed=seed, prompts=len(prompts), token_ids=token_ids,
+        on_shard=on_shard or (lambda _completions: None),
+    )  # fmt: skip
     missing = []
     for shard in shards_of(prompts, section.shard_size, folder):
         if shard.path.exists():
@@ -139,12 +144,14 @@ class _Sampling:
         seed: int,
         prompts: int,
         token_ids: bool,
+        on_shard: OnShard,
     ) -> None:
         self._client = client
         self._section = section
         self._policy_name = policy_name
         self._seed = seed
         self._token_ids = token_ids
+        self._on_shard = on_shard
         self._progress = progress
         self._total = prompts * section.completions_per_prompt
         self._completions: dict[int, list[Completion]] = {}
@@ -158,6 +165,7 @@ class _Sampling:
         self._failures[shard.number] = failures
         self._done += len(completions) + len(failures)
         self._failed += len(failures)
+        self._on_shard(completions)
 
     async def run(self, shards: list[Shard], concurrency: int) -> None:
         """Fill the shards; the first fault cancels what is in flight."""
@@ -239,6 +247,7 @@ class _Sampling:
         if self._failures[shard.number]:
             write_records(shard.failures_path, self._failures[shard.number])
         write_records(shard.path, self._completions[shard.number])
+        self._on_shard(self._completions[shard.number])
 
 
 def _read(shard: Shard) -> tuple[list[Completion], list[FailedCompletion]]:

@@ -30,7 +30,7 @@ from constitutions.schema import Constitution
 from judges.aggregate import Floats, Outcomes
 from judges.columns import KEY, Keys
 from judges.labels import Labelled, label_pairs, labels_of
-from judges.panel_views import Pooling, place_leads, pool_votes, view_leads
+from judges.panel_views import Pooling, enough_weight, pool_views
 from judges.questions import PairKeys, Questionnaire
 from ratify.canonical import digest
 from ratify.errors import InputError
@@ -146,7 +146,7 @@ class _Panel(NamedTuple):
 
     def enough(self, answered: float, asked: float) -> bool:
         """Does the weight that answered make a verdict?"""
-        return answered > 0 and answered >= self.quorum * asked - 1e-12
+        return bool(enough_weight(np.float64(answered), np.float64(asked), self.quorum))
 
 
 def _pooled(found: PanelVerdicts, panel: _Panel, number: int, principle: str) -> list[str]:
@@ -168,18 +168,12 @@ def _pooled(found: PanelVerdicts, panel: _Panel, number: int, principle: str) ->
 
 def _add_views(found: PanelVerdicts, panel: _Panel, principle: str) -> None:
     """Add a principle's views of all pairs, for poolings that look at whole views."""
-    z, weights = member_verdicts(panel.members, principle), np.array(panel.weights)
+    z = member_verdicts(panel.members, principle)
     asked = np.array([[principle in of_pair for of_pair in member.sheet.keys] for member in panel.members]).T
     answered = asked & ~np.isnan(z).any(axis=2)
-    shares = zip((answered @ weights).tolist(), (asked @ weights).tolist(), strict=True)
-    enough = np.array([panel.enough(mine, all_) for mine, all_ in shares], dtype=np.bool_)
-    placed = np.full((len(z), 2), np.nan)
-    if enough.any():
-        leads = np.where(answered, view_leads(z, panel.protocol), np.nan)[enough]
-        counted = np.where(answered, weights, 0.0)[enough]
-        means = (np.where(answered[..., None], z, 0.0)[enough] * counted[..., None]).sum(axis=1)
-        means /= counted.sum(axis=1)[:, None]
-        placed[enough] = place_leads(pool_votes(leads, panel.weights, panel.pooling), means, panel.protocol)
+    placed, enough = pool_views(
+        z, asked, panel.weights, pooling=panel.pooling, quorum=panel.quorum, protocol=panel.protocol
+    )
     for number in np.flatnonzero(asked.any(axis=1)).tolist():
         rested = answered[number] if enough[number] else asked[number]
         _add_view(found, panel, (number, principle), placed[number], np.flatnonzero(rested).tolist())

@@ -22,6 +22,7 @@ from ratify.types import Protocol
 
 Pooling = Literal["logit_mean", "vote", "dawid_skene"]
 _FARTHEST = 1e-12
+_ROUNDING = 1e-12
 LEAST_AGREEING = 2
 """Judges that must agree before a mean of log-odds is settled."""
 
@@ -57,6 +58,36 @@ def place_leads(leads: Floats, means: Floats, protocol: Protocol) -> Floats:
     winner, loser = np.where(leads[:, None] >= 0, means, means[:, ::-1]).T
     middle = np.where((winner >= 0) & (loser < 0), 0.0, np.where(means.sum(axis=1) >= 0, 1.0, -1.0) * np.abs(leads))
     return np.stack([middle + leads / 2, middle - leads / 2], axis=1)
+
+
+def pool_views(
+    z: Floats, asked: Bools, weights: Sequence[float], *, pooling: Pooling, quorum: float, protocol: Protocol
+) -> tuple[Floats, Bools]:
+    """Whole views pooled: (n, 2) log-odds, NaN where too few answered; and (n,) whether enough did.
+
+    Args:
+        z: (n, J, 2): NaN where a verdict is missing.
+        asked: (n, J): the judge was asked about the view.
+        weights: Of the J judges.
+        pooling: `vote` or `dawid_skene`.
+        quorum: Least share of the weight of those asked that must have answered on both sides.
+        protocol: How they were asked.
+    """
+    shares, answered = np.array(weights), asked & ~np.isnan(z).any(axis=2)
+    enough = enough_weight(answered @ shares, asked @ shares, quorum)
+    placed = np.full((len(z), 2), np.nan)
+    if enough.any():
+        leads = np.where(answered, view_leads(z, protocol), np.nan)[enough]
+        counted = np.where(answered, shares, 0.0)[enough]
+        means = (np.where(answered[..., None], z, 0.0)[enough] * counted[..., None]).sum(axis=1)
+        means /= counted.sum(axis=1)[:, None]
+        placed[enough] = place_leads(pool_votes(leads, weights, pooling), means, protocol)
+    return placed, enough
+
+
+def enough_weight(answered: Floats, asked: Floats, quorum: float) -> Bools:
+    """Does the weight that answered make a verdict?"""
+    return np.asarray((answered > 0) & (answered >= quorum * asked - _ROUNDING))
 
 
 def settled(leads: Sequence[float], weights: Sequence[float]) -> bool:

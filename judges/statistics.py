@@ -41,6 +41,14 @@ class LabellingStatistics:
         """Calls per second of this pass."""
         return self.calls / self.seconds if self.seconds > 0 else 0.0
 
+    def plus(self, other: LabellingStatistics) -> LabellingStatistics:
+        """Of both passes, one after the other."""
+        return LabellingStatistics(
+            self.needed + other.needed, self.reused + other.reused, self.calls + other.calls,
+            self.failures + other.failures, self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens, self.seconds + other.seconds,
+        )  # fmt: skip
+
     def count_call(self, verdict: Verdict) -> None:
         """Count one answered call, whether it gave a verdict or not."""
         self.calls += 1

@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,7 +14,6 @@ from ratify.canonical import digest
 from ratify.errors import InputError
 from ratify.types import Message, Prompt
 
-Found = TypeVar("Found")
 _KEYS = {"id", "messages", "prompt", "tags"}
 
 
@@ -24,22 +23,23 @@ def load_prompts(path: Path, limit: int | None = None, seed: int = 0) -> list[Pr
     Raises:
         InputError: missing or empty file, a line that is not JSON, a field that is wrong, an id that occurs twice.
     """
-    prompts: dict[str, Prompt] = {}
-    for _, prompt in _read(path):
-        prompts[prompt.id] = prompt
-    return list(_drawn(prompts, limit, seed).values())
+    prompts = [prompt for _, prompt in _read(path)]
+    if limit is None or limit >= len(prompts):
+        return prompts
+    chosen = sorted(random.Random(seed).sample(range(len(prompts)), limit))
+    return [prompts[index] for index in chosen]
 
 
 class PromptFile(Mapping[str, Prompt]):
-    """The prompts of `load_prompts` by id, read from the file when they are looked up: in memory are ids and places.
+    """All prompts of a file by id, read from it when they are looked up: in memory are ids and places.
 
     Raises:
         InputError: as `load_prompts`; and at a look-up, when the file has changed.
     """
 
-    def __init__(self, path: Path, limit: int | None = None, seed: int = 0) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._offsets = _drawn({prompt.id: offset for offset, prompt in _read(path)}, limit, seed)
+        self._offsets = {prompt.id: offset for offset, prompt in _read(path)}
         """In bytes."""
 
     def __getitem__(self, name: str) -> Prompt:
@@ -59,13 +59,6 @@ class PromptFile(Mapping[str, Prompt]):
 
     def __len__(self) -> int:
         return len(self._offsets)
-
-
-def _drawn(found: dict[str, Found], limit: int | None, seed: int) -> dict[str, Found]:
-    if limit is None or limit >= len(found):
-        return found
-    chosen = set(random.Random(seed).sample(range(len(found)), limit))
-    return {name: each for index, (name, each) in enumerate(found.items()) if index in chosen}
 
 
 def _read(path: Path) -> Iterator[tuple[int, Prompt]]:

@@ -61,6 +61,8 @@ class RunSection(Section):
     """Folder of all runs."""
     seed: int = 0
     """Every other seed is derived from this one."""
+    overlap: bool = False
+    """Ask the judge about replies while others are still sampled, with both servers up: docs/labelling.md."""
 
 
 class PromptSection(Section):

@@ -126,7 +126,7 @@ class LiveRun:
         """The figures of `ratify plan --sample 0`, with the cost of each principle; asks nobody."""
         with self._one_at_a_time:
             self.bench.forget_incomplete()
-            figures = make_plan(self.bench, old, new, sample=0, price=self.bench.context.config.judge.price)
+            figures = make_plan(self.bench, old, new, sample=0, price=self.bench.price)
         return {**figures, "by_principle": costs_by_principle(figures)}
 
     def _sides(self, old: Constitution, new: Constitution) -> tuple[Edited, Known]:

@@ -8,20 +8,20 @@ only, and time is unknown. The interval of the minutes is Student's t over the s
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from flows.context import RunContext
 from flows.stages import generate
 from flows.stages.judging import constitution_of, judge_shape, make_judge
+from flows.stages.label import training_blocks
+from flows.stages.pair_blocks import Sheets
 from flows.stages.panel_judging import seats_of
 from flows.stages.rates import Rate, observed_rates
 from judges.assignment import cover
 from judges.gold import load_gold
-from judges.pairs import draw_pairs
 from judges.questions import Pair, Question, write_questions
 from judges.usage import Usage, most_usage
 from ratify.intervals import student
@@ -64,10 +64,16 @@ class Estimated(NamedTuple):
 def estimate_questions(context: RunContext, missing: Iterable[Question], stored: int) -> Estimated:
     """What it takes to have these questions answered."""
     asked = list(missing)
+    return _estimated(context, len(asked), stored, _most(context, asked))
+
+
+def _most(context: RunContext, asked: Iterable[Question]) -> Usage:
+    """More than these questions take at no server."""
     shape, most = judge_shape(context), Usage()
-    for question in asked:
-        most = most.plus(most_usage(question, shape) if shape else Usage())
-    return _estimated(context, len(asked), stored, most)
+    if shape is not None:
+        for question in asked:
+            most = most.plus(most_usage(question, shape))
+    return most
 
 
 def estimate_labels(context: RunContext) -> Estimated:
@@ -120,23 +126,25 @@ def _estimate_judge(context: RunContext) -> Estimated:
     """What the configured judge will take."""
     if context.stage(generate.NAME).manifest() is None:
         return _estimated(context, _most_calls(context), 0, None)
-    config, judge = context.config, make_judge(context)
-    prompts = {prompt.id: prompt for prompt in generate.training_prompts(context)}
-    pairs = draw_pairs(
-        generate.training_completions(context), config.labels.pairs_per_prompt, config.run.seed
-    ).pairs  # fmt: skip
-    canary_prompts, canaries = _canaries(context)
-    known_prompts, principles = prompts | canary_prompts, constitution_of(context).active
-    drawn = cover(prompts, pairs, principles, judge, config.labels.principles_per_pair or 0).open
-    wanted = np.concatenate([drawn, cover(canary_prompts, canaries, principles, judge).open])
-    sheet = write_questions(known_prompts, [*pairs, *canaries], principles, judge, wanted)
+    judge, constitution = make_judge(context), constitution_of(context)
+    per_pair = context.config.labels.principles_per_pair or 0
+    blocks = (sheet.questions for _, _, sheet in Sheets(training_blocks(context), constitution, judge, per_pair))
+    calls, stored, most = 0, 0, Usage()
     store = context.verdict_store()
     try:
-        known = store.get(sheet.questions)
+        for questions in itertools.chain(blocks, [_canary_questions(context)]):
+            known = store.get(questions)
+            missing = [question for key, question in questions.items() if key not in known]
+            calls, stored, most = calls + len(missing), stored + len(known), most.plus(_most(context, missing))
     finally:
         store.close()
-    missing = [question for key, question in sheet.questions.items() if key not in known]
-    return estimate_questions(context, missing, len(known))
+    return _estimated(context, calls, stored, most)
+
+
+def _canary_questions(context: RunContext) -> dict[str, Question]:
+    prompts, pairs = _canaries(context)
+    principles, judge = constitution_of(context).active, make_judge(context)
+    return write_questions(prompts, pairs, principles, judge, cover(prompts, pairs, principles, judge).open).questions
 
 
 def _canaries(context: RunContext) -> tuple[dict[str, Prompt], list[Pair]]:

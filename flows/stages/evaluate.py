@@ -25,9 +25,10 @@ from flows.stages import generate, train
 from flows.stages.evidence import ANCHOR, SCORED_AGAIN, Found, gather
 from flows.stages.gate import judge_report
 from flows.stages.generate import heldout_completions, heldout_prompts, heldout_sampling, sampling_metrics
-from flows.stages.judging import Judged, check_judge, constitution_of, judge_pairs, make_judge
+from flows.stages.judging import Judged, constitution_of, make_judge
 from flows.stages.label import LABELS
 from flows.stages.label import NAME as LABEL
+from flows.stages.panel_judging import check_panel, judge_by_all, panel_lineage, panel_summary
 from flows.stages.servers import policy_client
 from flows.stages.stage import Metrics, Stage
 from generation.sampling import Sampled, sample_completions
@@ -57,6 +58,7 @@ def _lineage(context: RunContext) -> dict[str, Any]:
         "stages": {name: files_identity(context.manifest(name)) for name in earlier},
         "constitution": constitution_hash(constitution_of(context)),
         "judge": make_judge(context).fingerprint,
+        **panel_lineage(context),
         "evaluation": config.evaluation.model_dump(mode="json"),
         "anchor": digest([*read_anchor(config.evaluation.anchor)]) if config.evaluation.anchor else None,
         "seed": config.run.seed,
@@ -110,7 +112,7 @@ def _judge(
     context: RunContext, stage: StageStore, prompts: list[Prompt], old: list[Completion], new: list[Completion]
 ) -> Judged:
     by_id = {prompt.id: prompt for prompt in prompts}
-    judged = judge_pairs(context, by_id, facing_pairs(old, new), log_path=stage.path / "judge.log", stage=NAME)
+    judged = judge_by_all(context, by_id, facing_pairs(old, new), log_path=stage.path / "judge.log", stage=NAME)
     write_label_table(stage.path / LABELS, judged.labelled)
     return judged
 
@@ -187,7 +189,8 @@ def _summary(metrics: Metrics) -> str:
     return (
         f"win rate of the new policy {metrics['evaluate/win_rate.all/rate']:.1%}, "
         f"{metrics['evaluate/calls/count']:,} judge calls; the gate says {metrics['evaluate/gate/decision']}"
+        + panel_summary(metrics)
     )
 
 
-EVALUATE = Stage(NAME, "evaluating the new policy against the old one", _lineage, _work, _summary, check_judge)
+EVALUATE = Stage(NAME, "evaluating the new policy against the old one", _lineage, _work, _summary, check_panel)

@@ -10,12 +10,15 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+from flows import console
 from flows.context import RunContext, endpoint_identity
+from flows.stages.judging import check_judge
+from flows.stages.judging_ahead import CALLS, head_start, overlaps
 from flows.stages.servers import check_endpoint, policy_client
 from flows.stages.stage import Metrics, Stage
-from generation.sampling import Sampled, read_completions, sample_completions, stream_completions
+from generation.sampling import OnShard, Sampled, read_completions, sample_completions, stream_completions
 from ratify.canonical import digest
-from ratify.prompts import PromptFile, load_prompts
+from ratify.prompts import load_prompts
 from ratify.run_store import StageStore
 from ratify.sections import SamplingSection
 from ratify.types import Completion, Prompt
@@ -29,12 +32,6 @@ def training_prompts(context: RunContext) -> list[Prompt]:
     """The prompts whose completions are judged and trained on."""
     config = context.config
     return load_prompts(config.prompts.train, config.prompts.train_limit, config.run.seed)
-
-
-def training_prompts_by_id(context: RunContext) -> PromptFile:
-    """The same by id, read from their file when they are looked up."""
-    config = context.config
-    return PromptFile(config.prompts.train, config.prompts.train_limit, config.run.seed)
 
 
 def heldout_prompts(context: RunContext) -> list[Prompt]:
@@ -84,6 +81,8 @@ def _lineage(context: RunContext) -> dict[str, Any]:
 def _check(context: RunContext) -> None:
     training_prompts(context), heldout_prompts(context)
     check_endpoint(context.config.policy, "policy")
+    if overlaps(context):
+        check_judge(context)
 
 
 def _work(context: RunContext, stage: StageStore) -> Metrics:
@@ -91,19 +90,31 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
 
 
 async def _sample(context: RunContext, stage: StageStore) -> Metrics:
+    if not overlaps(context):
+        return await _sample_both(context, stage)
+    async with head_start(context, stage.path / "judge-server.log") as ahead:
+        metrics = await _sample_both(context, stage, ahead.take)
+    if ahead.fault:
+        console.announce("judging ahead has stopped; the label stage goes on from there", [ahead.fault])
+    return metrics | ahead.metrics()
+
+
+async def _sample_both(context: RunContext, stage: StageStore, on_shard: OnShard | None = None) -> Metrics:
+    """Training and held-out replies; `on_shard` is told of the former."""
     config = context.config
     metrics: Metrics = {}
     passes = (
-        ("train", training_prompts(context), config.sampling),
-        ("heldout", heldout_prompts(context), heldout_sampling(context)),
+        ("train", training_prompts(context), config.sampling, on_shard),
+        ("heldout", heldout_prompts(context), heldout_sampling(context), None),
     )
     async with policy_client(context, config.policy, log_path=stage.path / "server.log") as client:
-        for name, prompts, section in passes:
+        for name, prompts, section, told in passes:
             with context.show(f"sampling {name} replies") as progress:
                 sampled = await sample_completions(
                     prompts, client, section,
                     folder=stage.path / name, policy_name=OLD, seed=config.run.seed,
                     concurrency=config.policy.concurrency, token_ids=config.policy.base_url is None, progress=progress,
+                    on_shard=told,
                 )  # fmt: skip
             metrics |= sampling_metrics(f"generate.{name}", sampled)
     return metrics
@@ -114,6 +125,7 @@ def _summary(metrics: Metrics) -> str:
         f"{metrics['generate.train/completions/count']:,.0f} candidates and "
         f"{metrics['generate.heldout/completions/count']:,.0f} held-out replies, "
         f"{metrics['generate.train/tokens/per_second']:,.0f} tokens/s"
+        + (f", {metrics[CALLS]:,} judge calls meanwhile" if CALLS in metrics else "")
     )
 
 

@@ -8,7 +8,7 @@ objective) and `objectives/tier=NAME/pairs.parquet` (what a reward model for tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from flows.stages import generate
 from flows.stages.block_judging import BlockJudging
 from flows.stages.canaries import gold_lineage, judge_summary
 from flows.stages.judging import DECIDED, constitution_of, make_judge
-from flows.stages.pair_blocks import Sheets, training_blocks
+from flows.stages.pair_blocks import Block, Sheets, blocks_of
 from flows.stages.panel_judging import check_panel, judge_by_panel, panel_lineage, panel_summary
 from flows.stages.stage import Metrics, Stage
 from judges.dataset import TableWriter, writing_table
@@ -32,6 +32,7 @@ from judges.labels import Labelled, split_labels
 from judges.pairs import draw_pairs
 from judges.preference_table import PairCounts, preference_rows
 from ratify.errors import InputError
+from ratify.prompts import PromptFile
 from ratify.run_store import StageStore
 from ratify.types import Prompt
 
@@ -67,10 +68,16 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
     return metrics
 
 
+def training_blocks(context: RunContext) -> Callable[[], Iterator[Block]]:
+    """What goes through the pairs of this round, in the order of the candidates, and holds a block at a time."""
+    prompts = PromptFile(context.config.prompts.train)
+    return lambda: blocks_of(context, prompts, generate.stream_training_completions(context))
+
+
 def _judged(context: RunContext, stage: StageStore, files: LabelFiles) -> Metrics:
     """One judge, block by block."""
     per_pair = context.config.labels.principles_per_pair or 0
-    sheets = Sheets(lambda: training_blocks(context), constitution_of(context), make_judge(context), per_pair)
+    sheets = Sheets(training_blocks(context), constitution_of(context), make_judge(context), per_pair)
     judging = BlockJudging(context, sheets, log_path=stage.path / "server.log")
     judging.listen()
     for block, found in judging.labels():

@@ -15,7 +15,6 @@ import numpy as np
 
 from constitutions.schema import Constitution
 from flows.context import RunContext
-from flows.stages import generate
 from judges.assignment import Coverage, cover
 from judges.pairs import Drawn, draw_pairs
 from judges.questions import Judge, Pair, Question, Questionnaire, write_questions
@@ -33,11 +32,6 @@ class Block(NamedTuple):
     pairs: list[Pair]
     identical: int
     """Pairs that were left out because both texts are the same."""
-
-
-def training_blocks(context: RunContext) -> Iterator[Block]:
-    """The pairs of this round, in the order of the candidates."""
-    return blocks_of(context, generate.training_prompts_by_id(context), generate.stream_training_completions(context))
 
 
 def blocks_of(context: RunContext, prompts: Mapping[str, Prompt], completions: Iterable[Completion]) -> Iterator[Block]:

@@ -1,9 +1,10 @@
-"""Labelling with a panel: every judge of `[panel]` is asked in turn, and their verdicts are combined for each pair.
+"""Judging with a panel: every judge of `[panel]` is asked in turn, and their verdicts are combined for each pair.
 
 A judge is asked as if it were alone: its own server, price, failure budget, canaries and calibrator; its verdicts lie
 in the run's store under its own fingerprint, and what is known about it in `judges/NAME/` of the stage's folder. One
 managed server runs at a time. With `panel.stop_settled` a judge is asked only about views that those before it left
-open; canaries are asked of every judge. Left out: the mathematics (`judges/panel.py`), and relabelling with a panel.
+open; canaries are asked of every judge. Left out: the mathematics (`judges/panel.py`), and
+relabelling with a panel (`relabel.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ from evaluation.judge_quality import JudgeQuality, PanelQuality, PanelRow, Panel
 from evaluation.judge_view import write_judge_page
 from flows.context import RunContext
 from flows.stages.canaries import PAGE, QUALITY, quality_of, resampling, write_findings
-from flows.stages.judging import DECIDED, Heard, Judged, check_judge, constitution_of, hear, make_judge
+from flows.stages.judging import (
+    DECIDED,
+    WATCHED,
+    Heard,
+    Judged,
+    check_judge,
+    constitution_of,
+    hear,
+    judge_pairs,
+    make_judge,
+)
 from judges.aggregate import Bools
 from judges.assignment import Coverage, cover_scope
 from judges.gold import GoldAgreement, gold_agreement
@@ -106,6 +117,14 @@ def panel_lineage(context: RunContext) -> dict[str, Any]:
     return {"panel": {**panel.model_dump(mode="json", exclude={"judges"}), "judges": judges}}
 
 
+def judge_by_all(
+    context: RunContext, prompts: Mapping[str, Prompt], pairs: Sequence[Pair], *, log_path: Path, stage: str
+) -> Judged:
+    """Have every pair judged by the panel, or by the judge of a run without one; arguments as for `judge_pairs`."""
+    judge = judge_by_panel if context.config.panel.judges else judge_pairs
+    return judge(context, prompts, pairs, log_path=log_path, stage=stage)
+
+
 def judge_by_panel(
     context: RunContext,
     prompts: Mapping[str, Prompt],
@@ -115,7 +134,7 @@ def judge_by_panel(
     stage: str,
     per_pair: int = 0,
 ) -> Judged:
-    """Have every pair judged by all judges of the panel; arguments as for `judge_pairs`, of the stage `label`."""
+    """Have every pair judged by all judges of the panel; arguments as for `judge_pairs`."""
     constitution, protocol, panel = constitution_of(context), context.config.judge.protocol, context.config.panel
     coverage, spoken = _panel_coverage(context, prompts, pairs, constitution, per_pair)
     voices: list[Voiced] = []
@@ -128,7 +147,7 @@ def judge_by_panel(
             whole, open_ = len(sheet.questions), wanted & ~_settled(context, constitution, voices)
             sheet = write_questions(prompts, pairs, principles, judge, open_)
             saved = whole - len(sheet.questions)
-        voices.append(_ask(seat, sheet, folder, saved))
+        voices.append(_ask(seat, sheet, folder, saved, watched=stage == WATCHED))
     members = {voice.seat.name: voice.member for voice in voices}
     found = panel_pairs(
         list(members.values()), constitution, protocol,
@@ -167,14 +186,14 @@ def _settled(context: RunContext, constitution: Constitution, voices: Sequence[V
     return np.stack(columns, axis=1)
 
 
-def _ask(seat: Seat, sheet: Questionnaire, folder: Path, saved: int) -> Voiced:
+def _ask(seat: Seat, sheet: Questionnaire, folder: Path, saved: int, *, watched: bool) -> Voiced:
     """Have a judge answer what is open, and write down what is known about it.
 
     Raises:
         BudgetError: for the reasons of `hear`, with the judge's name.
     """
     try:
-        heard = hear(seat.context, sheet, log_path=folder / "server.log", watched=True)
+        heard = hear(seat.context, sheet, log_path=folder / "server.log", watched=watched)
     except BudgetError as error:
         raise type(error)(f"judge {seat.name!r} of the panel: {error}") from None
     if seat.context.config.judge.protocol == "pairwise":
@@ -189,12 +208,7 @@ def _metrics(voices: Sequence[Voiced]) -> dict[str, Any]:
     total, money = LabellingStatistics(), dict[str, float]()
     named: dict[str, Any] = {}
     for voice in voices:
-        mine = voice.heard.collection.statistics
-        total.needed, total.reused = total.needed + mine.needed, total.reused + mine.reused
-        total.calls, total.seconds = total.calls + mine.calls, total.seconds + mine.seconds
-        total.prompt_tokens += mine.prompt_tokens
-        total.completion_tokens += mine.completion_tokens
-        total.failures.update(mine.failures)
+        total = total.plus(voice.heard.collection.statistics)
         for key, value in voice.heard.metrics.items():
             named[key.replace("label/", f"label/panel/{voice.seat.name}/", 1)] = value
             if key.startswith("label/money/"):
@@ -204,7 +218,7 @@ def _metrics(voices: Sequence[Voiced]) -> dict[str, Any]:
 
 def panel_summary(metrics: Mapping[str, Any]) -> str:
     """What settled views saved, for a stage's summary; empty without any."""
-    saved = metrics.get(SAVED)
+    saved = next((value for key, value in metrics.items() if key.endswith(SAVED.removeprefix("label"))), 0)
     return f"; {saved:,} questions of the panel saved by settled views" if saved else ""
 
 

@@ -7,7 +7,6 @@ out: what the figures look like (`relabel_report.py`, `evaluation/flip_report.py
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,22 +19,25 @@ from constitutions.schema import Constitution, Principle
 from flows.context import CONFIG, RunContext
 from flows.stages import generate
 from flows.stages.canaries import CALIBRATOR
-from flows.stages.judging import collect, make_judge
+from flows.stages.judge_columns import COLUMNS, JudgeColumns
+from flows.stages.judging import money_spent
+from flows.stages.panel_judging import FOLDER, seats_of
 from judges.aggregate import Aggregated, Bools, Evidence, aggregate
-from judges.assignment import assigned, cover
-from judges.columns import Column, Keys, build_columns, column_identity, pairs_identity, read_column, write_column
-from judges.gold_calibration import apply_to_column, read_calibrators
+from judges.assignment import assigned
+from judges.columns import Column, Keys, pairs_identity
 from judges.labels import Labelled, evidence_of
 from judges.pairs import draw_pairs
-from judges.questions import Question, write_questions
+from judges.panel_columns import pool_columns, unsettled
+from judges.questions import Question
 from judges.statistics import LabellingStatistics
 from ratify.canonical import digest
 from ratify.config import Config
 from ratify.errors import ConfigError, ConstitutionError
+from ratify.sections import PriceSection
 from ratify.types import Failure
-from ratify.verdict_store import VerdictStore
 
-COLUMNS = "columns"
+LABEL = "label"
+"""The stage whose labels are made anew."""
 MOST_PRINCIPLES = 1000
 
 
@@ -91,55 +93,71 @@ def context_of(folder: Path) -> RunContext:
 
 
 class Bench:
-    """The pairs of one round and the columns that are known about them. Use it as a context manager."""
+    """The pairs of one round and the columns that are known about them. Use it as a context manager.
+
+    With a panel a principle's column is what its judges' columns are together, and every judge has its own verdicts,
+    calibrators and files.
+    """
 
     def __init__(self, context: RunContext, per_pair: int | None = None) -> None:
-        """`per_pair` is the number of principles drawn for each pair; 0 asks all, None is what the run's stage does.
-
-        Raises:
-            ConfigError: a panel labels the run.
-        """
+        """`per_pair` is the number of principles drawn for each pair; 0 asks all, None is what the run's stage does."""
         context.manifest(generate.NAME)
         config = context.config
-        if config.panel.judges:
-            raise ConfigError(
-                f"{config.run_dir} is labelled by a panel, and plan, apply and what-if work with one judge; edit the "
-                "constitution and run `ratify label` again, which asks every judge only what is not stored yet"
-            )
         self.context = context
         self.per_pair = config.labels.principles_per_pair or 0 if per_pair is None else per_pair
         self.prompts = {prompt.id: prompt for prompt in generate.training_prompts(context)}
         self.completions = {each.id: each for each in generate.training_completions(context)}
         self.pairs = draw_pairs(self.completions.values(), config.labels.pairs_per_prompt, config.run.seed).pairs
-        self.judge = make_judge(context)
         self.identity = pairs_identity(self.prompts, self.pairs)
-        calibrator = context.stage("label").path / CALIBRATOR
-        self.calibrators = read_calibrators(calibrator) if calibrator.exists() else None
-        """The calibrators of the run's own labels."""
-        self.failures: dict[str, Failure] = {}
-        self._columns: dict[str, Column] = {}
+        self.judges = [
+            JudgeColumns(seat.context, calibrator_of(context, seat.name), self.prompts, self.pairs, self.identity)
+            for seat in seats_of(context)
+        ]
+        self.judge = self.judges[0].judge
+        """The first judge: how it is asked is how all are."""
 
     def __enter__(self) -> Self:
         self.store = self.context.verdict_store()
+        for each in self.judges:
+            each.store = self.store
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self.store.close()
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the judge or the panel."""
+        each = [of_judge.judge.fingerprint for of_judge in self.judges]
+        return digest(["panel", *sorted(each)]) if self.context.config.panel.judges else each[0]
+
+    @property
+    def price(self) -> PriceSection | None:
+        """What tokens cost, when it is the same for all judges."""
+        first, *others = (each.context.config.judge.price for each in self.judges)
+        return first if all(price == first for price in others) else None
+
+    @property
+    def failures(self) -> dict[str, Failure]:
+        """Why a verdict is missing, by key."""
+        return {key: failure for each in self.judges for key, failure in each.failures.items()}
+
     def column(self, principle: Principle) -> Column:
-        """What the judge has said by a principle: from memory, from a kept file, or from the store."""
-        name = column_identity(principle, self.judge, self.identity)
-        if name not in self._columns:
-            self._columns[name] = self._kept(self._file(name)) or self._built(principle)
-        return self._columns[name]
+        """What the judge has said by a principle, or the panel: from memory, from a kept file, or from the store."""
+        if len(self.judges) == 1:
+            return self.judges[0].column(principle)
+        panel = self.context.config.panel
+        columns = self._spoken(principle)
+        return pool_columns(columns, panel.weights, panel.combine, panel.quorum, self.judge.protocol)
 
     def remembered(self, principle: Principle) -> Column | None:
         """The column, if it is in memory already."""
-        return self._columns.get(column_identity(principle, self.judge, self.identity))
+        return self.column(principle) if all(each.remembers(principle) for each in self.judges) else None
 
     def forget_incomplete(self) -> None:
         """Look once more, when they are needed, for verdicts that were missing."""
-        self._columns = {name: column for name, column in self._columns.items() if not column.lacks.any()}
+        for each in self.judges:
+            each.forget_incomplete()
 
     def evidence(self, constitution: Constitution) -> Evidence:
         """Everything that is known by a constitution's active principles."""
@@ -147,15 +165,12 @@ class Bench:
 
     def evidence_in(self, columns: Sequence[Column], constitution: Constitution) -> Evidence:
         """The same, from given columns in the order of the active principles."""
-        worth = [self._worth(each, column) for each, column in zip(constitution.active, columns, strict=True)]
-        evidence = evidence_of(worth, constitution)
+        if len(self.judges) == 1:
+            worth = self.judges[0].worth
+            columns = [worth(each, column) for each, column in zip(constitution.active, columns, strict=True)]
+        evidence = evidence_of(columns, constitution)
         drawn = assigned(self.pairs, constitution.active, evidence.asked, self.per_pair)
         return evidence._replace(asked=drawn)
-
-    def _worth(self, principle: Principle, column: Column) -> Column:
-        """A column with calibrated log-odds; what checks decided stays as it is."""
-        z = apply_to_column(column.z, principle, self.calibrators)
-        return column._replace(z=np.where(column.decided[:, None] == 0, z, column.z))
 
     def aggregate(self, constitution: Constitution, evidence: Evidence) -> Aggregated:
         """The labels as far as verdicts are known."""
@@ -167,85 +182,64 @@ class Bench:
         return Labelled(self.pairs, evidence, keys, made, self.failures)
 
     def missing(self, constitution: Constitution, rows: Bools | None = None) -> dict[str, dict[str, Question]]:
-        """The questions without a verdict, by principle id and key; of some pairs only, when `rows` are given."""
-        evidence = self.evidence(constitution)
-        lacking = evidence.asked & np.isnan(evidence.z).any(axis=2)
+        """The questions without a verdict, by principle id and key; of some pairs only, when `rows` are given.
+
+        Of a panel that stops at settled views these are the most there can be: what a judge says may settle a view.
+        """
+        found: dict[str, dict[str, Question]] = {}
+        for place in range(len(self.judges)):
+            for name, questions in self._missing_of(place, constitution, rows).items():
+                found.setdefault(name, {}).update(questions)
+        return found
+
+    def ask_missing(self, constitution: Constitution, rows: Bools | None = None) -> LabellingStatistics:
+        """Have them answered and stored, one judge after the other."""
+        total = LabellingStatistics()
+        for place, each in enumerate(self.judges):
+            total = total.plus(each.ask(flatten(self._missing_of(place, constitution, rows))))
+        return total
+
+    def money(self) -> dict[str, float]:
+        """What was asked so far cost, by metric key."""
+        spent: Counter[str] = Counter()
+        for each in self.judges:
+            spent.update(money_spent(each.context, each.asked))
+        return dict(spent)
+
+    def _missing_of(self, place: int, constitution: Constitution, rows: Bools | None) -> dict[str, dict[str, Question]]:
+        """The same of one judge."""
+        drawn, judge = self.evidence(constitution).asked, self.judges[place]
         if rows is not None:
-            lacking &= rows[:, None]
-        known: set[str] = set(self.failures)
-        found = {}
-        for index, principle in enumerate(evidence.principles):
-            found[principle.id] = self._unanswered(principle, lacking[:, index], known)
+            drawn = drawn & rows[:, None]
+        known, found = set(judge.failures), {}
+        for index, principle in enumerate(constitution.active):
+            column = self._spoken(principle)[place]
+            lacking = drawn[:, index] & column.asked & np.isnan(column.z).any(axis=1)
+            found[principle.id] = judge.unanswered(principle, lacking, known)
             known |= set(found[principle.id])
         return found
 
-    def ask(self, questions: Mapping[str, Question]) -> LabellingStatistics:
-        """Have questions answered and stored; the columns they belong to are read again."""
-        if not questions:
-            return LabellingStatistics()
-        ordered = sorted(questions.values(), key=lambda question: (question.prompt.id, question.first.id))
-        log = self.context.run.path / COLUMNS / "server.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        collection = asyncio.run(collect(self.context, {each.key: each for each in ordered}, self.store, log))
-        self.failures |= collection.failures
-        for principle in {question.principle.id: question.principle for question in ordered}.values():
-            self._columns.pop(column_identity(principle, self.judge, self.identity), None)
-        return collection.statistics
-
-    def ask_again(self, questions: Mapping[str, Question], folder: Path) -> dict[str, float]:
-        """Have answered questions answered once more, out of the store's sight; log-odds by key."""
-        store = VerdictStore.in_folder(folder)
-        try:
-            collection = asyncio.run(collect(self.context, questions, store, folder / "server.log"))
-        finally:
-            store.close()
-        return {key: each.logit for key, each in collection.verdicts.items() if each.logit is not None}
+    def _spoken(self, principle: Principle) -> list[Column]:
+        """Each judge's calibrated column, without what those before it had settled."""
+        columns = [each.worth(principle, each.column(principle)) for each in self.judges]
+        panel = self.context.config.panel
+        return unsettled(
+            columns, panel.weights, panel.combine, self.judge.protocol,
+            agree_above=panel.agree_above if panel.stop_settled else None,
+        )  # fmt: skip
 
     def keep_columns(self, *constitutions: Constitution) -> None:
         """Write the complete columns of these constitutions as files, and remove those of others."""
-        wanted = {self._file(column_identity(each, self.judge, self.identity)): each
-                  for constitution in constitutions for each in constitution.active}  # fmt: skip
-        for path, principle in wanted.items():
-            column = self.column(principle)
-            if not path.exists() and not column.lacks.any():
-                write_column(path, column)
+        wanted = {path for each in self.judges for path in each.keep_columns(*constitutions)}
         for path in (self.context.run.path / COLUMNS).glob("*.npz"):
             if path not in wanted:
                 path.unlink()
 
-    def _file(self, name: str) -> Path:
-        return self.context.run.path / COLUMNS / f"{name}.npz"
 
-    def _kept(self, path: Path) -> Column | None:
-        """A kept column, unless the store has lost its verdicts."""
-        column = read_column(path)
-        if column is None or len(column.asked) != len(self.pairs):
-            return None
-        judged = column.asked & (column.decided == 0)
-        keys = [key.decode() for key in column.keys[judged].ravel()[[0, -1]]] if judged.any() else []
-        return column if len(self.store.get(keys)) == len(set(keys)) else None
-
-    def _built(self, principle: Principle) -> Column:
-        """A verdict below today's `min_coverage` is a failure, and asking again would not mend it."""
-        least = self.judge.min_coverage
-        coverage = cover(self.prompts, self.pairs, [principle], self.judge)
-        sheet = write_questions(self.prompts, self.pairs, [principle], self.judge, coverage.open)
-        stored = self.store.get(sheet.questions)
-        low = {key for key, each in stored.items() if each.coverage is not None and each.coverage < least}
-        self.failures |= dict.fromkeys(low, Failure.LOW_COVERAGE)
-        answered = {key: each for key, each in stored.items() if key not in low}
-        (column,) = build_columns(sheet, [principle], answered, self.judge.protocol, coverage.decided)
-        return column
-
-    def _unanswered(self, principle: Principle, rows: Bools, known: set[str]) -> dict[str, Question]:
-        if not rows.any():
-            return {}
-        column = self.column(principle)
-        lost = {key.decode() for key in column.keys[rows][np.isnan(column.z[rows])]} - known
-        sheet = write_questions(
-            self.prompts, [self.pairs[row] for row in np.flatnonzero(rows)], [principle], self.judge
-        )
-        return {key: question for key, question in sheet.questions.items() if key in lost}
+def calibrator_of(context: RunContext, judge: str) -> Path:
+    """Where the label stage keeps what it learnt about a judge of this run; `judge` is its name in a panel."""
+    folder = context.stage(LABEL).path
+    return (folder / FOLDER / judge if context.config.panel.judges else folder) / CALIBRATOR
 
 
 def tags_of(bench: Bench) -> dict[str, list[int]]:

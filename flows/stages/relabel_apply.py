@@ -16,8 +16,9 @@ import numpy as np
 
 from constitutions.hashes import constitution_hash
 from evaluation.flip_report import write_flip_report
-from flows.stages.judging import DECIDED, check_judge, money_spent
+from flows.stages.judging import DECIDED
 from flows.stages.label import objectives_table, writing_labels
+from flows.stages.panel_judging import check_panel, panel_lineage
 from flows.stages.relabel import Bench, Held, counts, flatten, strata_of
 from flows.stages.relabel_report import Edited, demo_gold, flip_figures, flip_rate, read_gold, sides
 from judges import flips
@@ -52,10 +53,11 @@ def apply_edit(bench: Bench, old: Held, new: Held, *, gold: Path | None = None, 
         return Applied(stage, done, before=True)
     started = time.monotonic()
     known = gold_of(bench, gold)
-    missing = flatten(bench.missing(new.constitution))
-    if missing:
-        check_judge(bench.context)
-    statistics = bench.ask(missing)
+    if noise and len(bench.judges) > 1:
+        raise InputError("the noise floor is measured for one judge, and a panel labels this run; leave out --noise")
+    if flatten(bench.missing(new.constitution)):
+        check_panel(bench.context)
+    statistics = bench.ask_missing(new.constitution)
     edited = sides(bench, old.constitution, new.constitution)
     floor = noise_floor(bench, edited, noise) if noise else None
     calls = _calls(bench, new, statistics)
@@ -107,7 +109,7 @@ def noise_floor(bench: Bench, edited: Edited, size: int) -> dict[str, Any] | Non
     if not sheet.questions:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        again = bench.ask_again(sheet.questions, Path(folder))
+        again = bench.judges[0].ask_again(sheet.questions, Path(folder))
     z = evidence.z.copy()
     for row, keys in enumerate(sheet.keys):
         for index, principle in enumerate(rules.active):
@@ -124,11 +126,17 @@ def _lineage(bench: Bench, old: Held, new: Held, gold: Path | None, noise: int) 
         "old": constitution_hash(old.constitution),
         "constitution": constitution_hash(new.constitution),
         "judge": bench.judge.fingerprint,
+        **panel_lineage(bench.context),
         "principles_per_pair": bench.per_pair,
-        **({"calibrator": bench.calibrators.hash} if bench.calibrators else {}),
+        **_calibrators(bench),
         "gold": gold.read_text(encoding="utf-8") if gold and gold.is_file() else None,
         "noise": noise,
     }
+
+
+def _calibrators(bench: Bench) -> dict[str, Any]:
+    found = [each.calibrators.hash for each in bench.judges if each.calibrators]
+    return {"calibrator": found[0] if len(bench.judges) == 1 else found} if found else {}
 
 
 def _calls(bench: Bench, new: Held, statistics: LabellingStatistics) -> dict[str, Any]:
@@ -136,12 +144,12 @@ def _calls(bench: Bench, new: Held, statistics: LabellingStatistics) -> dict[str
     evidence = bench.evidence(new.constitution)
     judged = evidence.asked & (evidence.decided == 0)
     needed = sum(
-        len(np.unique(bench.column(principle).keys[judged[:, index]]))
+        len(set(np.unique(bench.column(principle).keys[judged[:, index]]).tolist()) - {b""})
         for index, principle in enumerate(evidence.principles)
     )
     figures = {"label/verdicts/needed": needed, "label/verdicts/reused": needed - statistics.calls,
                DECIDED: int(evidence.by_checks.sum())}  # fmt: skip
-    return statistics.metrics() | money_spent(bench.context, statistics) | figures
+    return statistics.metrics() | bench.money() | figures
 
 
 def _write_labels(bench: Bench, edited: Edited, folder: Path) -> None:

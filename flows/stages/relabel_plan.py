@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from constitutions.diff import diff_constitutions
 from constitutions.schema import Constitution
-from flows.stages.judging import check_judge
+from flows.stages.panel_judging import check_panel
 from flows.stages.rates import Rate, observed_rates
-from flows.stages.relabel import Bench, Held, counts, flatten, strata_of
+from flows.stages.relabel import Bench, Held, counts, strata_of
 from flows.stages.relabel_report import flip_rate
 from judges import flips
 from judges.aggregate import FAILED
@@ -51,10 +51,10 @@ def make_plan(bench: Bench, old: Held, new: Held, *, sample: int, price: PriceSe
     if not calls:
         rate = {**_rate_on(bench, old, new, np.arange(len(bench.pairs))), "exact": True}
     elif sample:
-        check_judge(bench.context)
+        check_panel(bench.context)
         rows = flips.stratified_sample(strata_of(bench), sample, bench.context.config.run.seed)
         chosen = np.isin(np.arange(len(bench.pairs)), rows)
-        asked = bench.ask(flatten(bench.missing(new.constitution, chosen)))
+        asked = bench.ask_missing(new.constitution, chosen)
         rate = {**_rate_on(bench, old, new, rows), "exact": len(rows) == len(bench.pairs)}
     else:
         rate = {}

@@ -80,7 +80,7 @@ def flip_figures(
         "run": str(bench.context.run.path),
         "written": now(),
         "protocol": bench.judge.protocol,
-        "judge": bench.judge.fingerprint,
+        "judge": bench.fingerprint,
         "principles_per_pair": bench.per_pair or "all",
         "old": _named(before.constitution),
         "new": _named(after.constitution),

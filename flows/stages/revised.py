@@ -25,8 +25,9 @@ from evaluation.revisions import (
 from flows.context import RunContext, files_identity
 from flows.stages import revise
 from flows.stages.generate import training_prompts
-from flows.stages.judging import check_judge, constitution_of, judge_pairs, make_judge
+from flows.stages.judging import constitution_of, make_judge
 from flows.stages.label import LABELS, PAIRS
+from flows.stages.panel_judging import check_panel, judge_by_all, panel_lineage
 from flows.stages.stage import Metrics, Stage
 from generation.revision_records import RevisedReply, RevisionStep
 from judges.dataset import write_pairs
@@ -61,6 +62,7 @@ def _lineage(context: RunContext) -> dict[str, Any]:
         "revise": files_identity(context.manifest(revise.NAME)),
         "constitution": constitution_hash(constitution_of(context)),
         "judge": make_judge(context).fingerprint,
+        **panel_lineage(context),
         "data": config.revision.model_dump(mode="json", include={"revisions", "keep", "pairs_against"}),
         "evaluation": config.evaluation.model_dump(mode="json", include={"confidence", "bootstrap_draws", "world"}),
         "seed": config.run.seed,
@@ -71,7 +73,7 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
     config, prompts = context.config, {prompt.id: prompt for prompt in training_prompts(context)}
     firsts = {each.id: each for each in revise.first_replies(context)}
     moves = [move for reply in revise.revised_replies(context) for move in _moves(firsts[reply.first_id], reply)]
-    judged = judge_pairs(context, prompts, _pairs(moves), log_path=stage.path / "server.log", stage=NAME)
+    judged = judge_by_all(context, prompts, _pairs(moves), log_path=stage.path / "server.log", stage=NAME)
     labels = {(label.a_id, label.b_id): label for label in judged.labels}
     data = _data(context, moves, labels, prompts)
     steps = [_judged(move, labels, config.revision.revisions) for move in moves]
@@ -204,4 +206,4 @@ def _summary(metrics: Metrics) -> str:
     )
 
 
-REVISED = Stage(NAME, "judging the revisions by the constitution", _lineage, _work, _summary, check_judge)
+REVISED = Stage(NAME, "judging the revisions by the constitution", _lineage, _work, _summary, check_panel)

@@ -12,9 +12,15 @@ from typing import Any
 
 import pytest
 
+from flows.context import RunContext
+from flows.stages import generate
+from flows.stages.evaluate import facing_pairs
+from flows.stages.judging import constitution_of
+from flows.stages.panel_judging import judge_by_all
 from flows.stages.rates import observed_rates
-from flows.stages.relabel import Bench, context_of
+from flows.stages.relabel import Bench, context_of, counts
 from judges.dataset import read_labels
+from judges.labels import labels_of
 from ratify.config import load_config, resolved_json
 from ratify.errors import ConfigError
 from ratify.run_store import RunStore
@@ -206,12 +212,86 @@ def test_a_run_without_a_panel_does_not_know_of_panels(ratify: RUN, small_run: l
     assert "panel" not in resolved_json(load_config(Path(small_run[0])))
 
 
-def test_relabelling_with_a_panel_is_refused(ratify: RUN, small_run: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "more"),
+    [
+        (
+            "pointwise",
+            ["panel.stop_settled=true", "panel.agree_above=1", "gold.canaries=40", "gold.calibrate=temperature"],
+        ),
+        ("pairwise", ["panel.combine=vote", "panel.stop_settled=true", "labels.principles_per_pair=2"]),
+        ("pairwise", ["panel.combine=dawid_skene"]),
+    ],
+    ids=["settled mean, calibrated", "settled vote, drawn", "dawid_skene"],
+)
+def test_relabelling_makes_the_labels_of_the_panel(
+    protocol: str, more: list[str], ratify: RUN, small_run: list[str]
+) -> None:
+    """Bit for bit those of the label stage from the same verdicts; and an edit asks its judges what it would ask."""
+    settings = [f"judge.protocol={protocol}", "judge.max_same_position=1", *more]
+    with servers(1, 1, -1) as found:
+        arguments = panel_of(found, small_run, *settings, fields=f', protocol="{protocol}", max_same_position=1')
+        labels, _ = label(ratify, arguments)
+        stage, run, asked = folder_of(arguments), folder_of(arguments).parent.parent, [each.judged for each in found]
+        context = context_of(run)
+        rules = constitution_of(context)
+        with Bench(context) as bench:
+            assert not counts(bench.missing(rules))
+            evidence = bench.evidence(rules)
+            assert labels_of(bench.labelled(rules, evidence, bench.aggregate(rules, evidence))) == labels
+        old, new = Path("constitutions/demo.yaml"), run.parent / "edited.yaml"
+        new.write_text(
+            old.read_text().replace("The reply is polite and respectful.", "The reply is courteous and kind.")
+        )
+        plan = json.loads(ratify("plan", str(old), str(new), "--run", str(run), "--sample", "0", "--json").out)
+        assert [each.judged for each in found] == asked and set(plan["calls_by_principle"]) == {"polite"}
+        said = ratify("apply", str(old), str(new), "--run", str(run))
+        assert said.code == 0, said.err
+        paid = sum(each.judged for each in found) - sum(asked)
+        assert 0 < paid <= plan["calls"] and all(len(set(each.texts)) == each.judged for each in found)
+        assert "panel.stop_settled=true" in more or paid == plan["calls"]
+        applied = next((stage.parent / "relabel").glob("*/labels.parquet")).read_bytes()
+        kept = [*arguments[:-1], f"constitution={new}", "gold.canaries=0", "gold.calibrate=none", "--no-prefect"]
+        said = ratify("label", *kept)
+        assert said.code == 0 and sum(each.judged for each in found) == sum(asked) + paid
+    assert "gold.canaries=40" in more or (stage / "labels.parquet").read_bytes() == applied
+
+
+def test_the_noise_floor_of_a_panel_is_refused(ratify: RUN, small_run: list[str]) -> None:
     with servers(1, 1) as found:
         arguments = panel_of(found, small_run)
         label(ratify, arguments)
-    with pytest.raises(ConfigError, match=r"labelled by a panel, and plan, apply and what-if work with one judge"):
-        Bench(context_of(folder_of(arguments).parent.parent))
+        run = folder_of(arguments).parent.parent
+        same = "constitutions/demo.yaml"
+        said = ratify("apply", same, same, "--run", str(run), "--noise", "10")
+    assert said.code != 0 and "the noise floor is measured for one judge" in said.err
+
+
+def test_evaluation_is_judged_by_the_whole_panel(ratify: RUN, small_run: list[str], tmp_path: Path) -> None:
+    """The panel's labels of any pairs; a stage that is not `label` has no canaries."""
+    with servers(1, 1, -1) as found:
+        arguments = panel_of(found, small_run, "gold.canaries=10")
+        assert ratify("generate", *arguments).code == 0
+        context = RunContext(load_config(Path(arguments[0]), arguments[1:-1]))
+        prompts = {each.id: each for each in generate.heldout_prompts(context)}
+        replies = generate.heldout_completions(context)
+        pairs = facing_pairs(replies, [each.model_copy(update={"id": f"{each.id}/new", "text": f"Yes. {each.text}"})
+                                       for each in replies])  # fmt: skip
+        judged = judge_by_all(context, prompts, pairs, log_path=tmp_path / "judge.log", stage="evaluate")
+        asked = [server.judged for server in found]
+    assert len({verdict.judge for verdict in judged.verdicts}) == 3 and len(set(asked)) == 1
+    assert (
+        judged.metrics["evaluate/calls/count"] == sum(asked) == 3 * judged.metrics["evaluate/panel/judge2/calls/count"]
+    )
+    assert not any("gold" in key or key.startswith("label/") for key in judged.metrics)
+    by_key = {verdict.key: verdict for verdict in judged.verdicts}
+    for each in judged.labels:
+        mine = [by_key[key] for key in each.verdict_keys]
+        for principle, lead in each.by_principle.items():
+            a, b = ([v.logit or 0.0 for v in mine if v.principle == principle and v.first_id == side]
+                    for side in (each.a_id, each.b_id))  # fmt: skip
+            assert len(a) == len(b) == 3 and lead == pytest.approx((sum(a) - sum(b)) / 3, abs=1e-6)
+    assert len(judged.labels) == len(pairs) > 5
 
 
 def test_the_same_judge_twice_is_refused(ratify: RUN, small_run: list[str]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ratify.errors import InputError
-from ratify.prompts import load_prompts
+from ratify.prompts import PromptFile, load_prompts
 
 
 def write(tmp_path: Path, *lines: object) -> Path:
@@ -67,3 +67,14 @@ def test_empty_missing_and_binary_files_are_one_sentence(tmp_path: Path) -> None
     binary.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not UTF-8"):
         load_prompts(binary)
+
+
+def test_a_prompt_file_gives_the_same_prompts_by_id(tmp_path: Path) -> None:
+    separator = json.dumps({"id": "odd", "prompt": "one\u2028two"}, ensure_ascii=False)
+    path = write(tmp_path, {"prompt": "Grüße"}, "", {"id": "b", "prompt": "Hi", "tags": ["x"]}, separator)
+    by_id = PromptFile(path)
+    assert dict(by_id) == {each.id: each for each in load_prompts(path)} and len(by_id) == 3
+    assert by_id["odd"].messages[0].content == "one\u2028two"
+    path.write_text("\n" + path.read_text())
+    with pytest.raises(InputError, match="changed while it was used; run the same command again"):
+        by_id["b"]
