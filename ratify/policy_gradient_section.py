@@ -241,6 +241,8 @@ class PolicyGradientSection(OptimiserSection):
     """How many of its prompts go into each optimiser step."""
     sampling_batch: int = Field(default=256, gt=0)
     """Completions that the built-in sampler generates at once; another number draws other samples."""
+    keep_rollouts: bool = Field(default=False, exclude_if=lambda keep: not keep)
+    """Keep every completion with its reward and KL in `rollouts/`, for the frontier of reward and KL in the report."""
 
     @model_validator(mode="after")
     def _knobs_belong(self) -> PolicyGradientSection:

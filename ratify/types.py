@@ -143,6 +143,18 @@ class PreferencePair(Record):
     constitution_hash: str
 
 
+class RolloutRecord(Record):
+    """A completion that a policy gradient learnt from, as the policy of that step wrote it."""
+
+    prompt_id: str
+    text: str
+    reward: float | None
+    """What it was trained by, before shaping; None where there was no score."""
+    log_ratio: float
+    """log π − log π_ref of the completion, in nats; its mean is the KL."""
+    tokens: int
+
+
 class SupervisedRow(Record):
     """A row of the supervised dataset, in the conversational format of TRL's SFT trainer plus our lineage."""
 

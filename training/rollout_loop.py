@@ -34,6 +34,7 @@ from training.preference import KL_WINDOW, PreferenceObjective
 from training.reward_shaping import RunningMoments, token_rewards, without_end_penalty
 from training.rewards import Batch, RewardSource, Rollout, Scored
 from training.rollout_objective import Experience, PolicyObjective, ValueObjective, element_share, token_weights
+from training.rollout_records import write_rollouts
 from training.rollout_sample import Sample, best_and_worst
 from training.rollouts import Group, PromptItem, Sampler
 from training.schedule import learning_rate_factor
@@ -123,6 +124,8 @@ class RolloutLoop:
         score_N = self._shaped(batch, scored)
         # 5. Log-probabilities of policy and reference and the critic's values, by the trainer's own arithmetic.
         sample = self._recomputed(batch, scored, score_N, step)
+        if self.section.keep_rollouts and self.engine.is_main:
+            write_rollouts(self.engine.log.path.parent, step, sample)
         means = rollout_metrics.describe(sample) | {"kl_coefficient": self.carried.kl.value}
         if stopped := self._too_far(means["kl"]):
             return stopped, means

@@ -15,6 +15,7 @@ from typing import Any
 
 from constitutions.hashes import constitution_hash
 from flows.context import RunContext
+from flows.stages.frontier import PAGE, write_frontier
 from flows.stages.judging import answering_judge, check_judge, constitution_of, judge_shape, make_judge, money_spent
 from flows.stages.reward_judging import RewardJudge, calls_per_step, named_principles
 from flows.stages.reward_service import Serving, Working, serving_rewards
@@ -94,6 +95,14 @@ def _check(context: RunContext) -> None:
 def _train(context: RunContext, stage: StageStore) -> Metrics:
     data = stage.path / PROMPTS
     write_text(data, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _prompt_rows(context)))
+    metrics = _trained(context, stage)
+    if context.config.policy_gradient.keep_rollouts:
+        questions = {prompt.id: prompt.messages[-1].content for prompt in _prompts(context)}
+        print(f"  {write_frontier(context, stage, questions).advice}; see {stage.path / PAGE}")
+    return metrics
+
+
+def _trained(context: RunContext, stage: StageStore) -> Metrics:
     if not context.config.policy_gradient.asked_rewards:
         return _run(context, stage, None)
     figures: dict[str, float] = {}

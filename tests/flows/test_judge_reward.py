@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from constitutions.load import load_constitution
+from evaluation.reward_frontier import RewardFrontier
 from flows.context import RunContext
 from flows.stages.evaluate import EVALUATE
 from flows.stages.train import trained_policy
@@ -21,6 +22,7 @@ FAST = [
     "policy_gradient.batch_prompts=4", "policy_gradient.completions_per_prompt=2", "policy_gradient.max_tokens=8",
     "policy_gradient.epochs_per_batch=1", "prompts.train_limit=8", "reward_model.enabled=false",
     "preference.enabled=false", "evaluation.policy=policy_gradient", "sampling.completions_per_prompt=2",
+    "policy_gradient.keep_rollouts=true",
 ]  # fmt: skip
 REWARDS = (
     "policy_gradient.rewards=["
@@ -45,12 +47,23 @@ def test_rules_and_checks_reward_a_policy_which_is_what_evaluation_takes(
         # In a group the probabilities of both sides sum to 1; checks are a share; one principle's log-odds are in ±3.
         assert abs(row["reward/beats"] - 0.5) < 1e-6
         assert 0 <= row["reward/checks"] <= 1 and -3 <= row["reward/manner"] <= 3
+    _kept_completions_are_those_of_the_metrics(folder / "policy_gradient", steps)
     assert not (folder / "policy").exists()
     _stored_before_it_counted(tmp_path / "small" / "verdicts.sqlite")
     context = RunContext(load_config(ROOT / "configs" / "demo.toml", [*small_run[1:], *FAST, REWARDS]))
     assert EVALUATE.lineage(context)["stages"].keys() == {"generate", "label", "policy_gradient"}
     assert trained_policy(context) == folder / "policy_gradient" / "model"
     assert "nothing was done" in ratify("train", *small_run, *FAST, REWARDS, "--no-prefect").out
+
+
+def _kept_completions_are_those_of_the_metrics(stage: Path, steps: list[dict[str, Any]]) -> None:
+    """The frontier's points are means of what was kept, and equal what training logged."""
+    found = RewardFrontier.model_validate_json((stage / "frontier.json").read_text())
+    for point, row in zip(found.points, steps, strict=True):
+        assert abs(point.kl.value - row["kl"]) < 1e-9 and abs(point.proxy.value - row["reward"]) < 1e-9
+        assert point.gold is not None and 0 <= point.gold.value <= 1
+    assert found.proxy == "reward (manner + beats + checks)"
+    assert 'class="frontier"' in (stage / "frontier.html").read_text()
 
 
 def _stored_before_it_counted(store: Path) -> None:
