@@ -63,7 +63,5 @@ def _dominates(other: Candidate, one: Candidate) -> bool:
 
 def _apart(other: Candidate, one: Candidate) -> bool:
     """In one objective the other's interval lies above; an interval that is missing meets everything."""
-    return any(
-        mine.high is not None and other.objectives[name].low is not None and other.objectives[name].low > mine.high
-        for name, mine in one.objectives.items()
-    )
+    ends = ((other.objectives[name].low, mine.high) for name, mine in one.objectives.items())
+    return any(low is not None and high is not None and low > high for low, high in ends)

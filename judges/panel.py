@@ -146,7 +146,7 @@ class _Panel(NamedTuple):
 
     def enough(self, answered: float, asked: float) -> bool:
         """Does the weight that answered make a verdict?"""
-        return bool(enough_weight(np.float64(answered), np.float64(asked), self.quorum))
+        return bool(enough_weight(np.asarray(answered), np.asarray(asked), self.quorum))
 
 
 def _pooled(found: PanelVerdicts, panel: _Panel, number: int, principle: str) -> list[str]:

@@ -53,7 +53,8 @@ class TokenBatch(NamedTuple):
 
     def to(self, device: torch.device) -> TokenBatch:
         """The same batch on another device."""
-        return TokenBatch(*(tensor.to(device, non_blocking=True) for tensor in self[:-1]), self.sizes)
+        moved = {name: each.to(device, non_blocking=True) for name, each in self._asdict().items() if name != "sizes"}
+        return self._replace(**moved)
 
 
 class _Row(NamedTuple):

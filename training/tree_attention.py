@@ -55,7 +55,7 @@ def register() -> None:
 def tree_pass(sizes: tuple[tuple[int, ...], ...], rows: Tensor, device: torch.device) -> TreePass:
     """The pass for a device: FlexAttention's blocks where it is the faster way, on CUDA."""
     mask = block_mask(sizes, device) if device.type == "cuda" else None
-    return TreePass(sizes, mask, rows.unique())
+    return TreePass(sizes, mask, torch.unique(rows))
 
 
 def _attend(
@@ -71,7 +71,8 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """transformers' interface: queries (B, heads, T, D) to outputs (B, T, heads, D)."""
     if prefix_tree is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **others)
+        output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **others)
+        return cast(Tensor, output), None
     if prefix_tree.block_mask is None:
         output = by_branches(query, key, value, prefix_tree.sizes, scaling)
     else:
@@ -100,7 +101,7 @@ def by_branches(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, scaling
 def by_blocks(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, scaling: float | None = None) -> Tensor:
     """FlexAttention, compiled on CUDA; shapes as `by_branches`."""
     query, key = query.to(value.dtype), key.to(value.dtype)
-    attend = _compiled() if query.is_cuda else flex_attention
+    attend: Callable[..., Any] = _compiled() if query.is_cuda else flex_attention
     return cast(Tensor, attend(query, key, value, block_mask=mask, scale=scaling, enable_gqa=True))
 
 
@@ -126,7 +127,7 @@ def segments_of(sizes: Sizes) -> tuple[Tensor, Tensor]:
 @functools.cache
 def _compiled() -> Callable[..., Any]:
     """One kernel for all lengths."""
-    return cast(Callable[..., Any], torch.compile(flex_attention, dynamic=True))
+    return torch.compile(flex_attention, dynamic=True)
 
 
 def trim_last_layer(backbone: nn.Module) -> list[RemovableHandle]:

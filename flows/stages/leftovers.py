@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flows.services import start_time
-from flows.stages.relabel import COLUMNS
+from flows.stages.judge_columns import COLUMNS
 from ratify.errors import StoreError
 from ratify.promotions import POLICIES, Promotions
 from ratify.run_store import MANIFEST, RunStore
