@@ -101,7 +101,7 @@ def by_branches(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, scaling
 def by_blocks(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, scaling: float | None = None) -> Tensor:
     """FlexAttention, compiled on CUDA; shapes as `by_branches`."""
     query, key = query.to(value.dtype), key.to(value.dtype)
-    attend: Callable[..., Any] = _compiled() if query.is_cuda else flex_attention
+    attend = _compiled() if query.is_cuda else cast(Callable[..., Any], flex_attention)
     return cast(Tensor, attend(query, key, value, block_mask=mask, scale=scaling, enable_gqa=True))
 
 
