@@ -137,7 +137,7 @@ def _held_multiplicities(size: int, draws: int, seed: int) -> list[NDArray[np.un
 
 
 def _drawn_multiplicities(size: int, draws: int, generator: np.random.Generator) -> Iterator[Floats]:
-    step = max(1, HELD_LIMIT // (16 * size))
+    step = max(1, HELD_LIMIT // (64 * size))
     for start in range(0, draws, step):
         count = min(step, draws - start)
         rows = generator.integers(0, size, size=(count, size)) + size * np.arange(count)[:, None]
