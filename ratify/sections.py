@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from ratify.device_section import DeviceSection
 from ratify.endpoint_sections import EndpointSection, EngineSection, Section
 from ratify.lora_section import LoraSection
 
@@ -291,7 +292,7 @@ class LabelSection(Section):
     principle's scope, so that a reward model per objective can be trained."""
 
 
-class OptimiserSection(Section):
+class OptimiserSection(DeviceSection):
     """What every training task shares."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
@@ -317,14 +318,6 @@ class OptimiserSection(Section):
     """Steps between resumable checkpoints (0 = only at the end)."""
     layout: Literal["tree", "padded"] = "tree"
     """`tree` computes a prompt once for all its completions; `padded` repeats it."""
-    processes: int = Field(default=1, gt=0)
-    """More than one goes through `accelerate launch`."""
-    accelerate_config: Path | None = Field(default=None, exclude_if=_is_unset)
-    """File for `accelerate launch`, such as those in configs/accelerate; it names the processes: leave those at 1."""
-    threads: int | None = Field(default=None, gt=0)
-    """CPU only: torch threads; None leaves it to torch."""
-    time_limit_s: float | None = Field(default=None, gt=0, exclude_if=_is_unset)
-    """Stop the training process after so many seconds; it resumes from its checkpoint. None sets no limit."""
 
 
 class RewardModelSection(OptimiserSection):

@@ -2,8 +2,8 @@
 
 Weights are float32 while training and go back to their own format when saved. Dropout is off everywhere:
 log-probability ratios must be exactly 1 where the weights are the same. Only safetensors are read, and code that
-comes with a model is never run. Left out: adapters (`adapters`), quantisation,
-models that are no decoders.
+comes with a model is never run. Left out: adapters (`adapters`), quantisation, models
+that are no decoders.
 """
 
 from __future__ import annotations

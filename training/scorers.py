@@ -75,7 +75,8 @@ class ValueScorer(nn.Module):
 
 def scalar(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """The head's value in float32, less the constant that normalisation found. (…, H) → (…)."""
-    value = cast(Tensor, cast(nn.Linear, model.score)(hidden)).squeeze(-1).float()
+    # The sum over one number is that number; a view of the output is what shards warn of.
+    value = cast(Tensor, cast(nn.Linear, model.score)(hidden)).float().sum(-1)
     offset = getattr(model.config, OFFSET, None)
     return value - offset if offset else value
 
