@@ -81,7 +81,7 @@ def scalar(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     return value - offset if offset else value
 
 
-def hidden_states(model: PreTrainedModel, batch: TokenBatch, rows: Tensor) -> Tensor:
+def hidden_states(model: PreTrainedModel, batch: TokenBatch, rows: Tensor | None = None) -> Tensor:
     """The backbone's last hidden states, (B, T, H).
 
     A mask of our own goes in as booleans to SDPA and as an additive term to eager attention, which knows no other.
@@ -89,7 +89,7 @@ def hidden_states(model: PreTrainedModel, batch: TokenBatch, rows: Tensor) -> Te
     Args:
         model: whose backbone is computed.
         batch: what is computed.
-        rows: places in B·T that are read; those of other places need not be hidden states.
+        rows: places in B·T that are read, None for all; at other places there need be no hidden states.
     """
     mask = batch.attention_mask
     if mask.ndim == 4 and model.config._attn_implementation == "eager":

@@ -52,10 +52,11 @@ def register() -> None:
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
-def tree_pass(sizes: tuple[tuple[int, ...], ...], rows: Tensor, device: torch.device) -> TreePass:
+def tree_pass(sizes: tuple[tuple[int, ...], ...], rows: Tensor | None, device: torch.device) -> TreePass:
     """The pass for a device: FlexAttention's blocks where it is the faster way, on CUDA."""
     mask = block_mask(sizes, device) if device.type == "cuda" else None
-    return TreePass(sizes, mask, torch.unique(rows))
+    read = torch.arange(sum(map(sum, sizes)), device=device) if rows is None else torch.unique(rows)
+    return TreePass(sizes, mask, read)
 
 
 def _attend(

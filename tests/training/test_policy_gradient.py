@@ -67,7 +67,7 @@ def test_ppo_from_a_reward_model_through_the_child(
     path.write_text(spec.model_dump_json())
     assert child.main([str(path)]) == 0
     result = read_result(spec.out)
-    assert result is not None and result.layout == "tree"
+    assert result is not None and result.layout == "packed"
     assert result.metrics["steps"] == 4 and result.metrics["train/scored"] == 1.0
     first = next(m for m in read_metrics(spec.out / "metrics.jsonl") if "kl" in m)
     assert first["kl"] == 0.0 and {"explained_variance", "value_loss", "reward/reward_model"} <= set(first)

@@ -41,7 +41,7 @@ def test_dpo_begins_at_log_2_with_no_kl_and_learns(preference_spec: PreferenceTa
     assert steps[0]["kl"] == pytest.approx(0, abs=1e-9) and steps[0]["margin"] == pytest.approx(0, abs=1e-5)
     assert result.metrics["train/accuracy"] > 0.9 and result.metrics["train/loss"] < 0.6
     assert result.metrics["train/kl"] > 0.01
-    assert result.metrics["steps"] == result.metrics["planned_steps"] == 20 and engine.layout == "tree"
+    assert result.metrics["steps"] == result.metrics["planned_steps"] == 20 and engine.layout == "packed"
 
 
 def test_trained_policy_is_a_plain_folder(preference_spec: PreferenceTask, policy_folder: Path) -> None:
