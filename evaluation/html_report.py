@@ -175,7 +175,8 @@ def _figures(report: EvaluationReport) -> dict[str, object]:
 def _proxies(report: EvaluationReport) -> list[list[object]]:
     """Columns: the proxies' names, and the cells of what they, gold and the difference say."""
     columns = [singles(report, "evaluate", "proxy_gold", stat) for stat in ("proxy", "gold", "gap")]
-    return [[part_label(row.title) for row in columns[0]], *([row.cell for row in column] for column in columns)]
+    columns_of_cells: list[list[object]] = [[row.cell for row in column] for column in columns]
+    return [[part_label(row.title) for row in columns[0]], *columns_of_cells]
 
 
 AGREEMENTS = (
