@@ -24,7 +24,7 @@ def anchor_nll(scored: Sequence[ScoredReply], how: Resampling = STANDARD) -> Com
     """Nats per token under the reference (old) and the new policy, and their paired difference.
 
     Raises:
-        EvidenceError: no line was scored, or a log-probability is not finite.
+        EvidenceError: no line was scored, a log-probability is not finite, or the policies cut text differently.
     """
     if not scored:
         raise EvidenceError("no line of the anchor text was scored")
@@ -32,7 +32,19 @@ def anchor_nll(scored: Sequence[ScoredReply], how: Resampling = STANDARD) -> Com
     broken = int(np.count_nonzero(~(np.isfinite(new) & np.isfinite(old))))
     if broken:
         raise EvidenceError(f"{broken} of {len(scored)} lines of the anchor have no finite log-probability")
+    require_one_tokenizer(scored, "surprise at the anchor")
     tokens, lines = np.array([float(row.tokens) for row in scored]), [row.completion_id for row in scored]
     return Compared(
         ratio(-old, tokens, lines, how), ratio(-new, tokens, lines, how), ratio(old - new, tokens, lines, how)
     )
+
+
+def require_one_tokenizer(scored: Sequence[ScoredReply], what: str) -> None:
+    """Log-probabilities of other tokens cannot be compared.
+
+    Raises:
+        EvidenceError: a reply has another number of tokens under the reference.
+    """
+    apart = sum(row.reference_tokens not in (None, row.tokens) for row in scored)
+    if apart:
+        raise EvidenceError(f"{what}: {apart} of {len(scored)} texts are cut into other tokens by the reference")

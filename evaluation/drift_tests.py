@@ -48,8 +48,13 @@ def mcnemar_false_alarms(pairs: int, noise: float, alpha: float) -> float:
 @lru_cache
 def mcnemar_detectable(pairs: int, noise: float, alpha: float) -> float | None:
     """The smallest share of right verdicts turned wrong, beside `noise`, that is found in 80 of 100 cases."""
-    found = (k * STEP for k in range(1, int(1 / STEP)))
-    return next((extra for extra in found if _mcnemar_power(pairs, noise, extra, alpha) >= POWER), None)
+    if _mcnemar_power(pairs, noise, 1.0, alpha) < POWER:
+        return None
+    low, high = 0, int(1 / STEP)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _mcnemar_power(pairs, noise, middle * STEP, alpha) >= POWER else (middle, high)
+    return high * STEP
 
 
 def _mcnemar_power(pairs: int, noise: float, extra: float, alpha: float) -> float:

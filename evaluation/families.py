@@ -19,7 +19,7 @@ from evaluation.agreement import (
     reward_accuracy,
     verdict_agreement,
 )
-from evaluation.anchor_nll import anchor_nll
+from evaluation.anchor_nll import anchor_nll, require_one_tokenizer
 from evaluation.compliance import ALL, compliance
 from evaluation.divergence import divergence
 from evaluation.diversity import duplicate_share, repeated_across_prompts
@@ -85,6 +85,7 @@ def _divergence(figures: Figures, evidence: Evidence) -> None:
     scored = [row for row in evidence.scored if row.completion_id in prompts]
     if len(scored) < len(prompts):
         raise EvidenceError(f"KL: {len(scored)} of {len(prompts)} replies of the new policy were scored")
+    require_one_tokenizer(scored, "KL")
     found = divergence(
         [row.log_new for row in scored],
         [row.log_reference for row in scored],

@@ -30,6 +30,8 @@ DIVERSITY = (
     *("rare_mass", "rare_coverage"),
 )
 LENGTH = ("words", "words_p95", "tokens", "truncated")
+FORM = ("form", "over_refusal", "anchor_nll")
+REWARDS = (("reward_accuracy", "heldout"), ("reward_ece", "heldout"), ("reward_length", "within_prompts"))
 COUNTS = ("wins", "ties", "losses", "failed")
 JUDGED = {"training": "Training pairs", "heldout": "Held-out pairs"}
 GROUPS = {"gain": "Largest gains", "loss": "Largest losses", "random": "Drawn at random"}
@@ -163,8 +165,18 @@ def _figures(report: EvaluationReport) -> dict[str, object]:
         "distance_plot": plot_singles([row for _, row in distance[:2]], [spoken(stat) for stat, _ in distance[:2]]),
         "diversity": [(row, plot_alone(row)) for row in comparisons(report, DIVERSITY)],
         "length": [(row, plot_alone(row)) for row in comparisons(report, LENGTH)],
+        "form": comparisons(report, FORM),
+        "proxies": list(zip(*_proxies(report), strict=True)),
+        "rewards": [row for thing, stat in REWARDS for row in singles(report, "reward_model", thing, stat)],
         "agreements": [found for found in (_agreement_view(report, *which) for which in AGREEMENTS) if found],
     }
+
+
+def _proxies(report: EvaluationReport) -> list[list[object]]:
+    """Columns: the proxies' names, and the cells of what they, gold and the difference say."""
+    columns = [singles(report, "evaluate", "proxy_gold", stat) for stat in ("proxy", "gold", "gap")]
+    columns_of_cells: list[list[object]] = [[row.cell for row in column] for column in columns]
+    return [[part_label(row.title) for row in columns[0]], *columns_of_cells]
 
 
 AGREEMENTS = (

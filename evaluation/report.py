@@ -82,6 +82,8 @@ class ScoredReply(Record):
     tokens: int
     log_new: float
     log_reference: float
+    reference_tokens: int | None = None
+    """Tokens of the same text under the reference, where they were counted; another number is another tokenizer."""
 
 
 class Repeated(Record):

@@ -56,6 +56,9 @@ def _draw(report: EvaluationReport, console: Console, gate: GateVerdict | None) 
     console.print(figures_table(report))
     for warning in report.warnings:
         console.print(Text(f"! {warning}", style="yellow"))
+    if report.repeated_scores is not None:
+        told = f"KL between two scorings of the same policy: {report.repeated_scores:.1e} nats per reply"
+        console.print(Text(told, style="dim"))
     for name, reason in report.missing.items():
         console.print(Text(f"  not measured: {name.replace('_', ' ')} ({reason})", style="dim"))
 
@@ -96,4 +99,6 @@ def _cell(shown: Cell) -> Text:
     text = Text(shown.value, style=TONES[shown.tone])
     if shown.interval:
         text.append(f"\n({shown.interval})", style="dim")
+    if shown.spread:
+        text.append(f"\n{shown.spread}", style="dim")
     return text

@@ -34,6 +34,8 @@ class Cell(NamedTuple):
     value: str
     interval: str = ""
     tone: str = ""
+    spread: str = ""
+    """How much it varies from seed to seed, where the policy was sampled again."""
 
 
 class Comparison(NamedTuple):
@@ -166,11 +168,17 @@ def _comparison(report: EvaluationReport, key: str) -> Comparison:
         label="every property" if parts.part == ALL else spoken(parts.part) or name,
         note=of.note,
         old=cell(old, of),
-        new=cell(new, of),
+        new=cell(new, of)._replace(spread=_spread(report, key, of)),
         change=None if change is None else cell(change, of, signed=True, tone=tone(change, of.better)),
         marks=(_mark("old", old, of), _mark("new", new, of)),
         of=of,
     )
+
+
+def _spread(report: EvaluationReport, key: str, of: Quantity) -> str:
+    found = report.repeated_samples.get(key)
+    digits = of._replace(decimals=of.decimals + 1)
+    return f"±\N{NO-BREAK SPACE}{show(found.spread, digits, unit=False)} between seeds" if found else ""
 
 
 def _single(report: EvaluationReport, key: str, extra: Sequence[str]) -> Single:

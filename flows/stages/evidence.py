@@ -155,6 +155,7 @@ def _scored_under_both(scores: Mapping[str, Mapping[str, Any]]) -> list[ScoredRe
             tokens=int(row["new"]["tokens"]),
             log_new=row["new"]["logprob"],
             log_reference=row["reference"]["logprob"],
+            reference_tokens=int(row["reference"]["tokens"]),
         )
         for name, row in scores.items()
         if row.get("new") and row.get("reference")
