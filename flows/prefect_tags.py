@@ -6,6 +6,7 @@ hashes and names, never text.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,22 @@ SHORT = 12
 
 
 def name_run() -> str:
-    """The run's and the round's name, from the parameters of the flow run that begins; never raises."""
-    given: dict[str, Any] = dict(flow_run.parameters or {})
+    """The name of the flow run that begins; never raises."""
+    return run_title(dict(flow_run.parameters or {}))
+
+
+def run_title(given: Mapping[str, Any]) -> str:
+    """Run, round and part, as far as the parameters name them."""
     run = given.get("run") or given.get("run_name") or _configured_name(given)
-    parts = [str(run), *(f"round {given['round_number']}" for _ in range("round_number" in given))]
-    parts += [str(given["part"])] * (given.get("part", "round") != "round")
+    parts = [Path(str(run)).name]
+    if "round_number" in given:
+        parts.append(f"round {given['round_number']}")
+    if given.get("part", "round") != "round":
+        parts.append(str(given["part"]))
     return " · ".join(parts)
 
 
-def _configured_name(given: dict[str, Any]) -> str:
+def _configured_name(given: Mapping[str, Any]) -> str:
     """The name that the configuration gives; a file that does not load is named itself, and the flow says why."""
     path = Path(str(given.get("config", "runs")))
     try:

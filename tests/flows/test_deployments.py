@@ -54,3 +54,20 @@ def test_no_automation_holds_more_than_names_and_figures() -> None:
         body = automation.actions[0].body
         assert body.count("{{") == 2 and "event.payload" in body
         assert automation.name.startswith("ratify: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "title"),
+    [
+        ({"config": "configs/demo.toml", "round_number": 2, "part": "label"}, "demo · round 2 · label"),
+        ({"config": "configs/demo.toml", "overrides": ["run.name=other"], "part": "round"}, "other"),
+        ({"config": "configs/demo.toml", "run_name": "mine", "round_number": 0}, "mine · round 0"),
+        ({"run": "/data/runs/nightly", "hours": 3}, "nightly"),
+        ({"config": "configs/none.toml"}, "none"),
+        ({}, "runs"),
+    ],
+)
+def test_a_flow_run_is_called_after_its_run_round_and_part(given: dict[str, Any], title: str) -> None:
+    from flows.prefect_tags import run_title
+
+    assert run_title(given) == title
