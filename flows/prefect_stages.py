@@ -7,11 +7,13 @@ configuration cannot hold one.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
 
 from flows.context import RunContext
 from flows.flow_runs import tracked
@@ -22,6 +24,7 @@ from flows.stages import FLOWS
 from flows.stages.stage import Stage
 from ratify.config import Config
 from ratify.errors import BudgetError, SpendingError
+from ratify.host_lock import limit_name
 
 
 def run_group(flow: str, config: Config, round_number: int) -> list[Path]:
@@ -49,10 +52,20 @@ def _run_stage(name: str, context: RunContext) -> Path:
     log = get_run_logger()
     log.info("%s: begun", stage.title)
     try:
-        manifest = stage.run(context)
+        with _slot(stage, context):
+            manifest = stage.run(context)
     except BudgetError as error:
         tell(BUDGET_STOPPED, context.config.run.name, stage=name, error=type(error).__name__)
         raise
     log.info("%s: %s (%.1f s)", stage.title, stage.summary(manifest.metrics), manifest.seconds)
     publish(stage, manifest, context)
     return context.stage(name).path
+
+
+def _slot(stage: Stage, context: RunContext) -> AbstractContextManager[None]:
+    """A slot of the concurrency limit `gpu:HOST`, where this machine has GPUs, the stage needs one, and somebody has
+    made that limit; runs then queue where the UI shows it. The lock that holds without a server is `host_lock`."""
+    name = limit_name()
+    if name is None or not stage.needs_device(context.config):
+        return nullcontext()
+    return concurrency(name, strict=False)

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from generation.engine_faults import fault, port_taken
 from generation.host import EngineHost, host_for
 from generation.model_folder import check_model
+from ratify import host_lock
 from ratify.client import ChatClient
 from ratify.errors import EndpointError, EngineError
 from ratify.sections import EndpointSection, EngineSection
@@ -149,6 +150,27 @@ async def serve(
             await client.check()
         yield Served(endpoint.base_url, endpoint.model)
         return
+    await _take_turn(f"the {section}'s vLLM", on_wait)
+    try:
+        async with _started(endpoint, log_path=log_path, section=section, on_wait=on_wait) as served:
+            yield served
+    finally:
+        host_lock.give_back()
+
+
+async def _take_turn(what: str, on_wait: OnWait | None) -> None:
+    """Wait for this machine's GPU, where it has one."""
+    started = time.monotonic()
+    while host_lock.try_take(what) is not None:
+        if on_wait:
+            on_wait(time.monotonic() - started)
+        await asyncio.sleep(host_lock.POLL_S)
+
+
+@asynccontextmanager
+async def _started(
+    endpoint: EndpointSection, *, log_path: Path, section: str, on_wait: OnWait | None
+) -> AsyncIterator[Served]:
     server = await asyncio.to_thread(start, endpoint, log_path=log_path, section=section)
     try:
         yield await server.wait_ready(on_wait)

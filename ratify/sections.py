@@ -319,6 +319,8 @@ class OptimiserSection(Section):
     """More than one goes through `accelerate launch`."""
     threads: int | None = Field(default=None, gt=0)
     """CPU only: torch threads; None leaves it to torch."""
+    time_limit_s: float | None = Field(default=None, gt=0, exclude_if=_is_unset)
+    """Stop the training process after so many seconds; it resumes from its checkpoint. None sets no limit."""
 
 
 class RewardModelSection(OptimiserSection):

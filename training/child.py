@@ -16,6 +16,7 @@ import time
 import traceback
 from pathlib import Path
 
+from training.cancellation import heed_sigterm
 from training.lifeline import PARENT_VARIABLE, die_with_parent
 
 UNEXPECTED_EXIT = 1
@@ -94,6 +95,8 @@ def _run(path: Path) -> None:
     sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]
     import torch
 
+    if spec.section.processes == 1:
+        heed_sigterm()
     if spec.section.threads is not None:
         torch.set_num_threads(spec.section.threads)
     import logging

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ratify.errors import TrainingError
 from ratify.sections import OptimiserSection
-from training import batching, estimate
+from training import batching, cancellation, estimate
 from training.best import Best, Validation, keep_if_better, restore_best
 from training.checkpoint import Cursor, load_checkpoint, remove_checkpoints, save_checkpoint
 from training.cost import COST_PHASE, FLOAT32_BYTES, Plan, achieved, peak_bytes, peak_flops, sentence, training_flops
@@ -194,8 +194,9 @@ class Engine:
                 started = time.perf_counter() - seconds  # the figures of speed are those of steps
             self.log.write(PHASE, done, steps, {**means, "learning_rate": rate, "seconds": round(seconds, 3)})
             due = section.save_every_steps and done % section.save_every_steps == 0
-            if due or done == steps or stopped:
+            if due or done == steps or stopped or cancellation.asked():
                 self.save(Cursor(done, objective.state(), stopped), scorer, optimiser)
+                cancellation.leave_if_asked()
         self.accelerator.wait_for_everyone()
         seconds = time.perf_counter() - started
         best = restore_best(self.checkpoints, scorer, self.fingerprint) if validation else None

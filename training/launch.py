@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from ratify.errors import InputError, StoreError, TrainingError
 from ratify.files import write_text
+from ratify.host_lock import OnWait, turn
 from ratify.safety import TELEMETRY_OFF
 from training.lifeline import PARENT_VARIABLE
 from training.result import TrainResult, check_same, read_result
@@ -48,8 +49,8 @@ def launch(spec: TrainSpec, on_progress: Progress | None = None) -> TrainResult:
 
     Raises:
         InputError: the data or a model cannot be used.
-        StoreError: the disk is full.
-        TrainingError: anything else, with the log's path; the checkpoint stays.
+        StoreError: the disk is full, or the lock of this machine's GPUs cannot be opened.
+        TrainingError: its time is over, or anything else, with the log's path; the checkpoint stays.
     """
     if (finished := read_result(spec.out)) is not None:
         return check_same(finished, fingerprint(spec), spec.out)
@@ -57,7 +58,11 @@ def launch(spec: TrainSpec, on_progress: Progress | None = None) -> TrainResult:
     (spec.out / "error.json").unlink(missing_ok=True)
     spec_path = spec.out / "spec.json"
     write_text(spec_path, spec.model_dump_json(indent=2) + "\n")
-    with (spec.out / "log.txt").open("ab") as log, _sigterm_raises():
+    with (
+        (spec.out / "log.txt").open("ab") as log,
+        _sigterm_raises(),
+        turn(f"training in {spec.out}", _waiting(on_progress)),
+    ):
         child = subprocess.Popen(
             [sys.executable, "-m", "training.child", str(spec_path)],
             stdin=subprocess.DEVNULL,
@@ -67,7 +72,7 @@ def launch(spec: TrainSpec, on_progress: Progress | None = None) -> TrainResult:
             start_new_session=True,
         )
         try:
-            _watch(child, MetricsTail(spec.out / "metrics.jsonl", on_progress))
+            _watch(child, MetricsTail(spec.out / "metrics.jsonl", on_progress), spec)
         finally:
             stop_group(child)
     return _outcome(spec, child.returncode)
@@ -136,11 +141,28 @@ class MetricsTail:
         return self.path.stat().st_ino if self.path.is_file() else None
 
 
-def _watch(child: subprocess.Popen[bytes], tail: MetricsTail) -> None:
+def _watch(child: subprocess.Popen[bytes], tail: MetricsTail, spec: TrainSpec) -> None:
+    """Until the child ends, or its time is over; by a clock that nobody sets."""
+    limit_s, started = spec.section.time_limit_s, time.monotonic()
     while child.poll() is None:
         tail.poll()
+        if limit_s is not None and time.monotonic() - started > limit_s:
+            raise TrainingError(
+                f"training was stopped after {spec.task}.time_limit_s = {limit_s:g} s; run again, it goes on from its "
+                f"checkpoint with as much time again (log: {spec.out / 'log.txt'})"
+            )
         time.sleep(POLL_S)
     tail.poll()
+
+
+def _waiting(on_progress: Progress | None) -> OnWait:
+    """Shows for whom training waits."""
+
+    def wait(holder: str, seconds: float) -> None:
+        if on_progress:
+            on_progress(int(seconds), 0, {"phase": f"waiting for this machine's GPU, which {holder} has"})
+
+    return wait
 
 
 def _outcome(spec: TrainSpec, code: int) -> TrainResult:

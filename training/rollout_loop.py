@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ratify.canonical import digest
 from ratify.policy_gradient_section import PolicyGradientSection
 from ratify.sections import PreferenceSection
-from training import batching, rollout_metrics
+from training import batching, cancellation, rollout_metrics
 from training.advantages import AdvantageName, Knobs, Outcomes, advantages, mean_return, whiten
 from training.checkpoint import Cursor, load_checkpoint
 from training.data import Element
@@ -107,8 +107,9 @@ class RolloutLoop:
             seconds = time.perf_counter() - started
             engine.log.write(PHASE, done, steps, {**means, "learning_rate": rate, "seconds": round(seconds, 3)})
             due = section.save_every_steps and done % section.save_every_steps == 0
-            if due or done == steps or stopped:
+            if due or done == steps or stopped or cancellation.asked():
                 engine.save(Cursor(done, self._state(), stopped), self.trained, self.optimiser)
+                cancellation.leave_if_asked()
         engine.accelerator.wait_for_everyone()
         return Fit(done, steps, tokens, time.perf_counter() - started, stopped)
 

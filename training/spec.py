@@ -26,6 +26,7 @@ KNOBS = frozenset(
         "processes",
         "threads",
         "save_every_steps",
+        "time_limit_s",
         "enabled",
     }
 )

@@ -117,4 +117,12 @@ def _summary(metrics: Metrics) -> str:
     )
 
 
-GENERATE = Stage(NAME, "sampling replies from the policy", _lineage, _work, _summary, _check)
+GENERATE = Stage(
+    NAME,
+    "sampling replies from the policy",
+    _lineage,
+    _work,
+    _summary,
+    _check,
+    needs_device=lambda config: config.policy.base_url is None,
+)

@@ -174,4 +174,14 @@ def _summary(metrics: Metrics) -> str:
     )
 
 
-LABEL = Stage(NAME, "judging the replies by the constitution", _lineage, _work, _summary, check_panel)
+LABEL = Stage(
+    NAME,
+    "judging the replies by the constitution",
+    _lineage,
+    _work,
+    _summary,
+    check_panel,
+    needs_device=lambda config: (
+        bool(config.panel.judges) or (config.judge.kind == "model" and not config.judge.base_url)
+    ),
+)

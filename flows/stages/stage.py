@@ -12,6 +12,7 @@ from typing import Any
 
 from flows import console
 from flows.context import RunContext
+from ratify.config import Config
 from ratify.errors import StoreError
 from ratify.run_store import Manifest, StageStore
 
@@ -34,6 +35,8 @@ class Stage:
     check: Callable[[RunContext], None]
     """Looks at what the user gave before anything is started or paid; raises a RatifyError."""
     wanted: Callable[[RunContext], bool] = lambda _context: True
+    needs_device: Callable[[Config], bool] = lambda _config: True
+    """Whether it starts vLLM or a trainer on this machine, and does not only ask servers of others."""
 
     def finished(self, context: RunContext) -> bool:
         """Is it complete for exactly these inputs?"""

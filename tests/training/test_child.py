@@ -177,3 +177,38 @@ def test_launching_needs_no_torch() -> None:
 def test_spec_survives_the_file(tmp_path: Path) -> None:
     spec = ScoreTask(data=Path("d.jsonl"), out=Path("o"), models={"new": "m"}, section=OptimiserSection(threads=1))
     assert load_spec(write_spec(spec, tmp_path / "spec.json")) == spec
+
+
+def test_sigterm_ends_the_step_writes_a_checkpoint_and_resume_is_bit_identical(
+    policy_folder: Path, learnable_rows: Rows, write_rows: Write, tmp_path: Path
+) -> None:
+    """No checkpoint is due before the end, so the one that is found was written for the signal."""
+    data = write_rows(learnable_rows(16))
+    spec = make_spec(data, tmp_path / "cancelled", policy_folder, epochs=40, save_every_steps=0)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(write_spec(spec, tmp_path / "spec.json"))], stderr=subprocess.DEVNULL
+    )
+    log = spec.out / "metrics.jsonl"
+    wait_for(lambda: (log.exists() and log.read_text().count('"loss"') > 1) or parent.poll() is not None)
+    workers = children_of(parent.pid)
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(60) == 128 + signal.SIGTERM and not any(alive(pid) for pid in workers)
+    (checkpoint,) = (spec.out / "checkpoint").glob("step-*")
+    assert 0 < int(checkpoint.name.removeprefix("step-")) < 160
+    launch.launch(spec)
+    straight = make_spec(data, tmp_path / "straight", policy_folder, epochs=40, save_every_steps=0)
+    train_preference(straight, "mark")
+    ours, theirs = (load_file(out / "model" / "model.safetensors") for out in (spec.out, straight.out))
+    assert all((ours[name] == theirs[name]).all() for name in theirs) and ours.keys() == theirs.keys()
+
+
+def test_a_time_limit_stops_the_child_and_keeps_its_checkpoint(
+    policy_folder: Path, learnable_rows: Rows, write_rows: Write, tmp_path: Path
+) -> None:
+    limited = {"epochs": 2000, "save_every_steps": 1, "time_limit_s": 0.1}
+    spec = make_spec(write_rows(learnable_rows(4)), tmp_path / "limited", policy_folder, **limited)
+    unlimited = make_spec(spec.data, tmp_path / "free", policy_folder, epochs=2000, save_every_steps=1)
+    assert fingerprint(spec) == fingerprint(unlimited)
+    with pytest.raises(TrainingError, match=r"preference\.time_limit_s = 0\.1 s; run again"):
+        launch.launch(spec)
+    assert not (spec.out / "result.json").exists()
