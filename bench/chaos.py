@@ -15,6 +15,7 @@ which no orchestration decides. What is in flight at a kill is paid again, at mo
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import shutil
@@ -176,14 +177,16 @@ def _seconds(stage: Path) -> float:
     return (stage / "manifest.json").stat().st_mtime - (stage / "inputs.json").stat().st_mtime
 
 
-def kill_often(kills: int, seed: int, prefect: float, place: Path) -> tuple[Tally, int, list[str]]:
-    """Kill rounds until `kills` are used up; the tally, how many files were compared, and which were not."""
+def kill_often(
+    kills: int, seed: int, prefect: float, place: Path, minutes: float = math.inf
+) -> tuple[Tally, int, list[str]]:
+    """Kill rounds until `kills` or `minutes` are used up; the tally, how many files were compared, and which were not."""
     with serving("--latency", "0.05") as url:
         whole = undisturbed(place, url)
         same, tally = whole.same, Tally(whole.probes)
-        plan = Plan(kills, random.Random(seed), prefect, whole.spans)
+        plan = Plan(kills, random.Random(seed), prefect, whole.spans, time.monotonic() + 60 * minutes)
         print(f"{len(same)} files the same in two undisturbed rounds; not compared: {whole.varying}", flush=True)
-        while len(tally.deaths) < kills:
+        while plan.goes_on(tally):
             job = Round(place, f"killed-{seed}-{tally.rounds}", url)
             while not _one_start(job, plan, tally):
                 pass
@@ -202,6 +205,12 @@ class Plan(NamedTuple):
     prefect: float
     """Share of starts under Prefect."""
     spans: dict[str, float]
+    until: float
+    """On the monotonic clock: nothing is killed any more after it."""
+
+    def goes_on(self, tally: Tally) -> bool:
+        """Whether there is another kill to come."""
+        return len(tally.deaths) < self.kills and time.monotonic() < self.until
 
 
 def _one_start(job: Round, plan: Plan, tally: Tally) -> bool:
@@ -209,7 +218,7 @@ def _one_start(job: Round, plan: Plan, tally: Tally) -> bool:
     draw = plan.draw
     open_stages = [stage for stage in STAGES if not job.finished(stage)]
     weights = [WEIGHTS[STAGES.index(stage)] * 4.0 ** -open_stages.index(stage) for stage in open_stages]
-    target = draw.choices([*open_stages, None], [*weights, 0.2])[0] if len(tally.deaths) < plan.kills else None
+    target = draw.choices([*open_stages, None], [*weights, 0.2])[0] if plan.goes_on(tally) else None
     before, sent = job.verdicts(), counts(job.url)["requests"]
     process = job.start(prefect=draw.random() < plan.prefect)
     crew: set[int] = set()
@@ -342,12 +351,13 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--prefect", type=float, default=0.3, help="share of starts under Prefect")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="kill nothing any more after so long")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--keep", type=Path, help="work here instead of in a temporary folder")
     given = parser.parse_args()
     place = given.keep or Path(tempfile.mkdtemp(prefix="ratify-chaos-"))
     try:
-        tally, compared, varying = kill_often(given.kills, given.seed, given.prefect, place)
+        tally, compared, varying = kill_often(given.kills, given.seed, given.prefect, place, given.minutes)
     finally:
         if given.keep is None:
             shutil.rmtree(place, ignore_errors=True)
