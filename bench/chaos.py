@@ -180,7 +180,7 @@ def _seconds(stage: Path) -> float:
 def kill_often(
     kills: int, seed: int, prefect: float, place: Path, minutes: float = math.inf
 ) -> tuple[Tally, int, list[str]]:
-    """Kill rounds until `kills` or `minutes` are used up; the tally, how many files were compared, and which were not."""
+    """Kill rounds until `kills` or `minutes` are used up; the tally, the files compared, and those that were not."""
     with serving("--latency", "0.05") as url:
         whole = undisturbed(place, url)
         same, tally = whole.same, Tally(whole.probes)
