@@ -111,10 +111,11 @@ def main() -> None:
     given = parser.parse_args()
     with _database(given.url) as url:
         outcome = write_at_once(url, given.writers, given.verdicts, given.batch)
+    each_ms = 1000 * outcome.cpu_s / (2 * outcome.verdicts)
     print(
         f"{outcome.writers} writers, {outcome.verdicts:,} verdicts, each written twice: {outcome.stored:,} stored, "
         f"{outcome.doubled} doubled, {outcome.lost} lost, {outcome.foreign} that nobody wrote; "
-        f"{outcome.seconds:.0f} s, {1000 * outcome.cpu_s / (2 * outcome.verdicts):.3f} ms of a writer's processor per verdict sent: "
+        f"{outcome.seconds:.0f} s, {each_ms:.3f} ms of a writer's processor per verdict sent: "
         f"{'clean' if outcome.clean else 'NOT clean'}"
     )
     if given.json:

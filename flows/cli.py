@@ -15,7 +15,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from flows import console, doctor_cli, gate_cli, relabel_cli, up_cli
+
+from flows import console, doctor_cli, gate_cli, relabel_cli, transfer_cli, up_cli
 from flows.constitution_cli import constitution_app
 from flows.context import RunContext
 from flows.judge_cli import judge_app
@@ -51,6 +52,7 @@ relabel_cli.register(app)
 gate_cli.register(app)
 up_cli.register(app)
 doctor_cli.register(app)
+transfer_cli.register(app)
 
 
 @app.command(rich_help_panel="The whole job")

@@ -59,6 +59,10 @@ class EngineSection(Section):
                 "--api-key would show the key in files and process lists; put it into the environment variable "
                 "VLLM_API_KEY, which vLLM reads, and set api_key_env = 'VLLM_API_KEY'"
             )
+        if any(argument.split("=")[0].replace("_", "-") == "--trust-remote-code" for argument in arguments):
+            raise ValueError(
+                "--trust-remote-code runs code that comes with a model: set engine.trust_remote_code = true"
+            )
         return arguments
 
 
