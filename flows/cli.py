@@ -15,7 +15,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-
 from flows import console, doctor_cli, gate_cli, relabel_cli, transfer_cli, up_cli
 from flows.constitution_cli import constitution_app
 from flows.context import RunContext
