@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 
-from ratify.safety import switch_telemetry_off
+from ratify.safety import TELEMETRY_OFF
 
-SETTINGS = {
+SETTINGS = TELEMETRY_OFF | {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -26,7 +26,6 @@ TEMPORARY = {"PREFECT_CLIENT_MAX_RETRIES": "2"}
 
 def apply() -> None:
     """Set what the environment leaves open; call it before Prefect is imported."""
-    switch_telemetry_off()
     _set(SETTINGS)
 
 
