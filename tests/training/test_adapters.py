@@ -129,7 +129,7 @@ def test_flops_agree_with_torchs_own_count(kind: str, tiny_model: MakeModel) -> 
     element = Element("p", tuple(range(20, 80)), (tuple(range(80, 120)),))
     batch = token_batch([element], "tree")
     with FlopCounterMode(display=False) as counter:
-        hidden = hidden_states(tree, batch).flatten(0, 1)
+        hidden = hidden_states(tree, batch, batch.source_M).flatten(0, 1)
         output = scorer.logits(hidden[batch.source_M]) if kind == "policy" else tree.score(hidden[batch.last_N])
         output.sum().backward()
     work = work_of([element], "tree", by_token=kind == "policy")
