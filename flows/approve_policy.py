@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
 from prefect import flow, suspend_flow_run
 from prefect.artifacts import create_markdown_artifact
@@ -34,12 +33,14 @@ class Answer(RunInput):
 
 
 @flow(name="approve-policy", flow_run_name=name_run)
-def approve_policy(
-    run: Annotated[str, Field(title="Run", description="Folder of the run, or its name under runs/")] = "demo",
-    hours: Annotated[float, Field(title="Hours to answer", gt=0)] = 48.0,
-    evidence: Annotated[str, Field(title="Evaluation", description="Hash of the figures; empty is the newest")] = "",
-) -> State:
-    """Wait for a person's answer and do what it says. No answer in time means not promoted."""
+def approve_policy(run: str = "demo", hours: float = 48.0, evidence: str = "") -> State:
+    """Wait for a person's answer and do what it says. No answer in time means not promoted.
+
+    Args:
+        run: Folder of the run, or its name under runs/.
+        hours: Time to answer.
+        evidence: Hash of the figures that are asked about; empty is the newest evaluation.
+    """
     folder = run_folder(run)
     verdict = gate_run(folder)
     if verdict.decision != "PROMOTE":

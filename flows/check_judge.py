@@ -6,20 +6,19 @@ answers show that. Its answers go to `judge-checks/<day>/` in the run's folder. 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from pydantic import Field
 
 from flows.context import RunContext
 from flows.prefect_events import JUDGE_UNFIT, tell
 from flows.prefect_progress import shown
 from flows.prefect_tags import name_run, tag_run
 from flows.stages.judge_check import Checked, ask, prepare
-from flows.start_round import ConfigFile, Overrides, RunName, configured
+from flows.start_round import configured
 from ratify.files import write_text
 from ratify.intervals import Estimate
 from ratify.lineage import now
@@ -29,15 +28,24 @@ FOLDER = "judge-checks"
 
 @flow(name="check-judge", flow_run_name=name_run)
 def check_judge(
-    config: ConfigFile = "configs/demo.toml",
-    overrides: Overrides = [],  # noqa: B006  Prefect shows the default in its form
-    run_name: RunName = None,
+    config: str = "configs/demo.toml",
+    overrides: list[str] = [],  # noqa: B006  Prefect shows the default in its form
+    run_name: str = "",
     *,
-    pairs: Annotated[int, Field(title="Gold pairs", ge=1)] = 60,
-    probed: Annotated[int, Field(title="Tampered pairs", ge=1)] = 30,
-    fresh: Annotated[bool, Field(title="Fresh", description="Ask again what was answered before")] = True,
+    pairs: int = 60,
+    probed: int = 30,
+    fresh: bool = True,
 ) -> State:
-    """Measure the judge against gold: agreement, biases, injections. An unfit judge is an event, not a failure."""
+    """Measure the judge against gold: agreement, biases, injections. An unfit judge is an event, not a failure.
+
+    Args:
+        config: A TOML file in the checkout, with a section [gold].
+        overrides: What to change in it, such as judge.model=NAME. No secrets: name the variable that holds one.
+        run_name: Folder name of the run; empty takes run.name of the file.
+        pairs: Gold pairs that are judged, drawn by the run's seed.
+        probed: How many of them have their worse reply tampered with.
+        fresh: Ask again what was answered before.
+    """
     context = RunContext(configured(config, overrides, run_name), show=shown)
     tag_run(context.config)
     folder = context.config.run_dir / FOLDER / now()[:10] if fresh else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
 
 from prefect import flow, get_client, get_run_logger
 from prefect.artifacts import create_table_artifact
@@ -20,7 +19,6 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, State
 from prefect.states import Completed
-from pydantic import Field
 
 from flows.stages.leftovers import clean
 
@@ -29,14 +27,14 @@ PAGE = 200
 
 
 @flow(name="clean-runs", flow_run_name="clean {runs}")
-def clean_runs(
-    runs: Annotated[str, Field(title="Runs", description="The folder of runs")] = "runs",
-    keep_days: Annotated[
-        float, Field(title="Keep", description="Days that logs, caches and flow runs stay", ge=0)
-    ] = 30,
-    remove: Annotated[bool, Field(title="Remove", description="Off: only list what would go")] = False,
-) -> State:
-    """List what may go; with `remove` it goes."""
+def clean_runs(runs: str = "runs", keep_days: float = 30, remove: bool = False) -> State:
+    """List what may go; with `remove` it goes.
+
+    Args:
+        runs: The folder of runs.
+        keep_days: Days that logs, caches and Prefect's flow runs stay.
+        remove: Off: only list what would go.
+    """
     found, passed = clean(Path(runs), keep_days, remove=remove)
     old = old_flow_runs(keep_days, remove=remove)
     for sentence in passed:

@@ -7,13 +7,12 @@ are counts, principle ids and hashes; the constitution's text stays in its file.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from pydantic import Field
 
 from flows.cli import run_folder
 from flows.context import RunContext
@@ -25,17 +24,18 @@ from flows.relabel_cli import plan_lines
 from flows.stages.limited_edit import EditLimits, Handled, handle_edit
 from flows.stages.relabel import context_of
 
-RunFolder = Annotated[str, Field(title="Run", description="Folder of the run, or its name under runs/")]
-Constitution = Annotated[
-    str | None, Field(title="Constitution", description="The edited file; empty takes the one that the run names")
-]
-Limits = Annotated[EditLimits, Field(title="Limits", description="Over any of them a person decides")]
 DEFAULT_LIMITS = EditLimits()
 
 
 @flow(name="relabel-edit", flow_run_name=name_run)
-def relabel_edit(run: RunFolder = "demo", constitution: Constitution = None, limits: Limits = DEFAULT_LIMITS) -> State:
-    """Plan what an edit of the constitution costs and changes; apply it only under every limit."""
+def relabel_edit(run: str = "demo", constitution: str = "", limits: EditLimits = DEFAULT_LIMITS) -> State:
+    """Plan what an edit of the constitution costs and changes; apply it only under every limit.
+
+    Args:
+        run: Folder of the run, or its name under runs/.
+        constitution: The edited file; empty takes the one that the run names.
+        limits: Over any of them a person decides.
+    """
     known = context_of(run_folder(run))
     context = RunContext(known.config, known.round_number, shown)
     path = Path(constitution) if constitution else context.config.constitution

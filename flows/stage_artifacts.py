@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluation.drift_record import ORDER as ORDER_OF_DRIFT
+from evaluation.drift_record import DriftReport
 from evaluation.gate_record import MEANINGS, GateVerdict
 from evaluation.report import EvaluationReport
 from ratify.promotions import Event
@@ -114,10 +116,19 @@ def gate_markdown(verdict: GateVerdict, history: Sequence[Event], reports: Seque
     return "\n".join(lines) + "\n"
 
 
-def drift_markdown(reports: Sequence[EvaluationReport]) -> str:
-    """How the figures that drift would move have gone from round to round."""
+def drift_markdown(reports: Sequence[EvaluationReport], check: DriftReport | None = None) -> str:
+    """How the figures that drift would move have gone from round to round, and what a check for drift found."""
     rounds = f"{len(reports)} evaluated round{'s' * (len(reports) != 1)}"
-    return "\n".join([f"## {rounds}", "", *_history_table(reports, HISTORY_KEYS), ""])
+    return "\n".join([*_readings(check), f"## {rounds}", "", *_history_table(reports, HISTORY_KEYS), ""])
+
+
+def _readings(check: DriftReport | None) -> list[str]:
+    """A check's readings, what should be looked at first in front."""
+    if check is None:
+        return []
+    first = sorted(check.readings, key=lambda reading: ORDER_OF_DRIFT.index(reading.state))
+    rows = [f"| {each.state} | {each.part.replace('_', ' ')} | {_plain(each.text)} |" for each in first]
+    return [f"## {check.state}", "", "| state | of | found |", "|---|---|---|", *rows[:MOST_ROWS], ""]
 
 
 def _history_table(reports: Sequence[EvaluationReport], keys: Iterable[tuple[str, str]]) -> list[str]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from pydantic import Field
 
 from flows.context import RunContext
 from flows.prefect_approval import ask_person
@@ -34,34 +33,25 @@ PARTS: dict[Part, str] = {
     "evaluate": "evaluate_policy",
 }
 
-ConfigFile = Annotated[
-    str, Field(title="Configuration", description="A TOML file in the checkout, such as configs/demo.toml")
-]
-Overrides = Annotated[
-    list[str],
-    Field(title="Changes", description="section.key=value, one a line, such as sampling.temperature=0.8. No secrets."),
-]
-RunName = Annotated[
-    str | None,
-    Field(
-        title="Run",
-        description="Folder name of the run; empty takes run.name of the file",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-    ),
-]
-
 
 @flow(name="start-round", flow_run_name=name_run)
 def start_round(
-    config: ConfigFile = "configs/demo.toml",
-    overrides: Overrides = [],  # noqa: B006  Prefect shows the default in its form
-    run_name: RunName = None,
-    part: Annotated[Part, Field(title="Part", description="The whole round, or one part of it")] = "round",
-    round_number: Annotated[int, Field(title="Round", description="From 0", ge=0, le=999)] = 0,
+    config: str = "configs/demo.toml",
+    overrides: list[str] = [],  # noqa: B006  Prefect shows the default in its form
+    run_name: str = "",
+    part: Part = "round",
+    round_number: int = 0,
 ) -> State:
     """Sample, judge, train, evaluate. What is finished for the same inputs is not done again.
 
     A batch that a hosted judge has not answered yet is no failure: the next start goes on.
+
+    Args:
+        config: A TOML file in the checkout.
+        overrides: What to change in it, such as sampling.temperature=0.8. No secrets: name the variable that holds one.
+        run_name: Folder name of the run; empty takes run.name of the file.
+        part: The whole round, or one part of it.
+        round_number: From 0.
     """
     loaded = configured(config, overrides, run_name)
     context = RunContext(loaded, round_number)
@@ -78,7 +68,7 @@ def start_round(
     return Completed(message=asked or f"{loaded.run_dir}, round {round_number}: {part} is finished")
 
 
-def configured(config: str, overrides: list[str], run_name: str | None) -> Config:
+def configured(config: str, overrides: list[str], run_name: str) -> Config:
     """The configuration that a form asks for."""
     named = [f"run.name='{run_name}'"] if run_name else []
     return load_config(Path(config), [*overrides, *named])

@@ -31,7 +31,7 @@ Outcome = Literal["unchanged", "applied before", "held before", "held", "applied
 class EditLimits(BaseModel):
     """What an edit may cost and change without a person. None asks nothing of that figure."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_calls: int | None = Field(default=5000, ge=0)
     """Judge calls, the sample's included."""

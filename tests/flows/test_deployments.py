@@ -30,7 +30,7 @@ def test_a_deployment_is_off_alone_and_takes_its_parameters(deployment: dict[str
     properties = flow.parameters.model_dump_for_openapi()["properties"]
     assert len(properties) <= MOST_FIELDS
     for name, field in properties.items():
-        assert field.get("title"), name
+        assert field.get("description", "").endswith("."), f"{name} needs a line in the flow's Args"
         assert not any(word in name for word in ("key", "token", "secret", "password"))
 
 
@@ -39,7 +39,7 @@ def test_a_configuration_with_a_key_is_refused_by_the_flow_as_by_the_command() -
     from ratify.errors import ConfigError
 
     with pytest.raises(ConfigError, match="must name an environment variable") as fault:
-        configured("configs/demo.toml", ["judge.api_key_env=sk-planted-key"], None)
+        configured("configs/demo.toml", ["judge.api_key_env=sk-planted-key"], "")
     assert "planted" not in str(fault.value)
 
 

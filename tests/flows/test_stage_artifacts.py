@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+from evaluation.drift_record import DriftReport, Reading
 from evaluation.gate_record import GateVerdict, Reason, Standing
 from evaluation.intervals import Estimate
 from evaluation.report import ConstitutionText, EvaluationReport, PrincipleText, RunIdentity
@@ -70,3 +71,13 @@ def test_the_gate_page_reads_as_the_history_and_holds_no_text_of_the_constitutio
     assert "| 2026-11-28 01:02 | refusal |  | Ada: a\\|b |" in page
     assert "secrets" not in page + drift_markdown([report(0.5)])
     assert "1 evaluated round\n" in drift_markdown([report(0.5)])
+
+
+def test_a_drift_page_shows_alarms_before_silence() -> None:
+    readings = (
+        Reading(part="policy", name="kl", state="steady", text="It is calm."),
+        Reading(part="judge", name="gold", state="drift", text="It | moved."),
+    )
+    check = DriftReport(run="r", round=0, time="t", alpha=0.05, readings=readings)
+    page = drift_markdown([], check)
+    assert page.startswith("## drift") and page.index("It \\| moved.") < page.index("It is calm.")
