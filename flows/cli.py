@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from flows import console, doctor_cli, drift_cli, gate_cli, relabel_cli, transfer_cli, up_cli
+from flows import console, doctor_cli, drift_cli, gate_cli, label_part_cli, relabel_cli, transfer_cli, up_cli
 from flows.constitution_cli import constitution_app
 from flows.context import RunContext
 from flows.judge_cli import judge_app
@@ -52,6 +52,7 @@ gate_cli.register(app)
 up_cli.register(app)
 doctor_cli.register(app)
 drift_cli.register(app)
+label_part_cli.register(app)
 transfer_cli.register(app)
 
 
