@@ -17,7 +17,7 @@ from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.cli import run_folder
+from flows.find_run import run_folder
 from flows.prefect_events import PROMOTED, tell
 from flows.prefect_tags import name_run
 from flows.stages.gate import Approval, gate_run, promote, refuse

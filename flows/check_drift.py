@@ -11,7 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.cli import run_folder
+from flows.find_run import run_folder
 from flows.prefect_artifacts import evaluated
 from flows.prefect_events import DRIFT_ALARM, tell
 from flows.prefect_tags import name_run, tag_run

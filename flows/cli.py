@@ -18,6 +18,7 @@ import typer
 from flows import console, doctor_cli, drift_cli, gate_cli, label_part_cli, relabel_cli, transfer_cli, up_cli
 from flows.constitution_cli import constitution_app
 from flows.context import RunContext
+from flows.find_run import run_folder
 from flows.judge_cli import judge_app
 from ratify.config import Config, load_config, resolved_json
 from ratify.errors import ConfigError, RatifyError
@@ -45,15 +46,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(constitution_app, name="constitution", rich_help_panel="Constitutions")
-app.add_typer(judge_app, name="judge", rich_help_panel="Judges")
-relabel_cli.register(app)
-gate_cli.register(app)
-up_cli.register(app)
-doctor_cli.register(app)
-drift_cli.register(app)
-label_part_cli.register(app)
-transfer_cli.register(app)
 
 
 @app.command(rich_help_panel="The whole job")
@@ -178,6 +170,13 @@ def report(
     console.show_report(run_folder(run_name), as_json=as_json)
 
 
+# In the order in which `ratify --help` shows them, behind the commands above.
+for each in (relabel_cli, gate_cli, drift_cli, up_cli, doctor_cli, label_part_cli, transfer_cli):
+    each.register(app)
+app.add_typer(constitution_app, name="constitution", rich_help_panel="Edit the constitution")
+app.add_typer(judge_app, name="judge", rich_help_panel="Judges")
+
+
 def main() -> None:
     """Entry point: faults the user can mend become one sentence on stderr and an exit code."""
     try:
@@ -252,15 +251,6 @@ def _leave(code: int) -> NoReturn:
 
         leave(code)
     sys.exit(code)
-
-
-def run_folder(name: str) -> Path:
-    """A run by path or by name under `runs/`."""
-    for folder in (Path(name), Path("runs") / name):
-        if folder.is_dir() and any(folder.glob("round-*")):
-            return folder
-    known = sorted(path.parent.name for path in Path("runs").glob("*/round-000"))
-    raise ConfigError(f"there is no run {name!r}; runs here: {', '.join(known) or 'none'}")
 
 
 def _check_rooms() -> None:

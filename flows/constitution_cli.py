@@ -77,7 +77,7 @@ def edit(
 
 def _bench(run: str) -> Bench:
     """A run's pairs. The run is not locked: nothing is written but kept columns, under a lock of their own."""
-    from flows.cli import run_folder
+    from flows.find_run import run_folder
     from flows.stages.relabel import Bench, context_of
 
     return Bench(context_of(run_folder(run)))

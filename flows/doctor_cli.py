@@ -37,7 +37,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Look at a run's files, verdicts and flow runs, and at this machine. Exit code 0 is no fault, 12 is any."""
-    from flows.cli import run_folder
+    from flows.find_run import run_folder
 
     run = None if run_name is None else run_folder(run_name)
     found = [finding.mended() if repair else finding for finding in _findings(run)]

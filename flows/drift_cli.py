@@ -43,7 +43,7 @@ def drift(
     alpha: Alpha = 0.05, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Say whether judge, prompts, reward model or policy have drifted. Exit code 0: no, 11: yes, 12: not known."""
-    from flows.cli import run_folder
+    from flows.find_run import run_folder
     from flows.stages.drift import check_drift
 
     report = check_drift(run_folder(run_name), _parts(part), ask=not no_ask, size=pairs, alpha=alpha, prompts=prompts)

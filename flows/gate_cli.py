@@ -105,6 +105,6 @@ def _say(what: str, run: Path, pointer: Pointer) -> None:
 
 
 def _folder(name: str) -> Path:
-    from flows.cli import run_folder
+    from flows.find_run import run_folder
 
     return run_folder(name)

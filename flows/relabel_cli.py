@@ -115,7 +115,7 @@ def what_if(
 @contextmanager
 def _bench(run: str, per_pair: int | None) -> Iterator[Bench]:
     """A run's pairs, with the run locked."""
-    from flows.cli import run_folder
+    from flows.find_run import run_folder
     from flows.stages.relabel import Bench, context_of
 
     context = context_of(run_folder(run))

@@ -14,8 +14,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.cli import run_folder
 from flows.context import RunContext
+from flows.find_run import run_folder
 from flows.prefect_artifacts import link_pages
 from flows.prefect_events import EDIT_APPLIED, EDIT_HELD, tell
 from flows.prefect_progress import shown

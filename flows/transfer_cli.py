@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def push(run_name: Run, url: Url) -> None:
     """Copy a run's finished stages to a URL; every file is checked against its hash, manifests come last."""
-    from flows.cli import run_folder
+    from flows.find_run import run_folder
     from flows.stages import transfer
     from ratify.progress import progress
 

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 from flows.context import RunContext
 from flows.stages.judging import ask, check_judge, constitution_of, make_judge
-from flows.stages.pair_blocks import Sheets, training_blocks
+from flows.stages.label import training_blocks
+from flows.stages.pair_blocks import Sheets
 from judges.labelling import Tally
 from judges.questions import Question
 from ratify.errors import ConfigError
@@ -53,7 +54,7 @@ def judge_part(context: RunContext, part: int, parts: int) -> Tally:
     context.manifest("generate")
     check_judge(context)
     per_pair = config.labels.principles_per_pair or 0
-    sheets = Sheets(lambda: training_blocks(context), constitution_of(context), make_judge(context), per_pair)
+    sheets = Sheets(training_blocks(context), constitution_of(context), make_judge(context), per_pair)
 
     def mine() -> Iterator[Question]:
         return (question for question in sheets.all_questions() if belongs(question.key, part, parts))
