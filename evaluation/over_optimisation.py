@@ -161,12 +161,16 @@ def fit_resampled(
 
 
 def turning_point(alpha: Floats, beta: Floats, form: Form) -> tuple[Floats, Floats]:
-    """d* and R* of curves with β > 0; both are infinite where β is not. (D,), (D,) → (D,), (D,)."""
-    turns = (beta > 0) & (alpha > 0)
+    """d* and R* of curves with β > 0; both are infinite where β is not. (D,), (D,) → (D,), (D,).
+
+    With α ≤ 0 best of n only loses, so that its best distance is 0; the rl form still rises at first.
+    """
+    turns = beta > 0
     safe = np.where(turns, beta, 1.0)
     with np.errstate(over="ignore"):
         if form == "best_of_n":
-            distance, gain = alpha / (2 * safe), alpha**2 / (4 * safe)
+            rising = np.maximum(alpha, 0.0)
+            distance, gain = rising / (2 * safe), rising**2 / (4 * safe)
         else:
             distance = np.exp(alpha / safe - 1)
             gain = safe * distance
@@ -175,7 +179,7 @@ def turning_point(alpha: Floats, beta: Floats, form: Form) -> tuple[Floats, Floa
 
 def _peak(best: Floats, draws: Floats, form: Form, farthest: float, confidence: float) -> Peak:
     low = float(np.quantile(draws[:, 2], (1 - confidence) / 2))
-    if low <= 0 or best[2] <= 0 or best[1] <= 0:
+    if low <= 0 or best[2] <= 0:
         return Peak(state="no_turn")
     distances, gains = turning_point(draws[:, 1], draws[:, 2], form)
     at, gain = turning_point(best[1:2], best[2:3], form)
@@ -217,5 +221,6 @@ def _solve(distance: Floats, gold_draws: Floats, form: Form, start: float | None
 
 def _coefficient(value: float, draws: Floats, confidence: float) -> Coefficient:
     tail = (1 - confidence) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
+    # Without interpolation: some draws have no turning point, and theirs is infinite.
+    low, high = np.quantile(draws, [tail, 1 - tail], method="inverted_cdf")
     return Coefficient(value=float(value), low=float(low), high=float(high))

@@ -56,7 +56,9 @@ class RewardFrontier(Record):
             return f"{said}; nothing says whether the completions became better."
         best = max((point for point in self.points if point.gold), key=lambda point: point.gold.value)  # type: ignore[union-attr]
         assert best.gold is not None, "it was chosen by its gold reward"
-        said += f", and {self.gold} from {first.gold.value:.3g} to {last.gold.value:.3g}, at most {best.gold.value:.3g}"
+        said += (
+            f", and the {self.gold} from {first.gold.value:.3g} to {last.gold.value:.3g}, at most {best.gold.value:.3g}"
+        )
         return f"{said} in step {best.step} at {best.kl.value:.2f} nats."
 
     @property

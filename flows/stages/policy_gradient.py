@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from constitutions.hashes import constitution_hash
+from flows import console
 from flows.context import RunContext
 from flows.stages.frontier import PAGE, write_frontier
 from flows.stages.judging import answering_judge, check_judge, constitution_of, judge_shape, make_judge, money_spent
@@ -98,7 +99,8 @@ def _train(context: RunContext, stage: StageStore) -> Metrics:
     metrics = _trained(context, stage)
     if context.config.policy_gradient.keep_rollouts:
         questions = {prompt.id: prompt.messages[-1].content for prompt in _prompts(context)}
-        print(f"  {write_frontier(context, stage, questions).advice}; see {stage.path / PAGE}")
+        found = write_frontier(context, stage, questions)
+        console.announce("reward and KL", [f"{found.advice}; see {stage.path / PAGE}"])
     return metrics
 
 

@@ -48,6 +48,8 @@ def test_a_peak_is_where_the_slope_is_nought() -> None:
     np.testing.assert_allclose(alpha - 2 * beta * best, 0, atol=1e-12)
     np.testing.assert_allclose(best_gain, best * (alpha - beta * best))
     assert np.isinf(turning_point(alpha, -beta, "rl")[0]).all()
+    np.testing.assert_allclose(turning_point(-alpha, beta, "rl")[0], np.exp(-alpha / beta - 1))
+    assert turning_point(-alpha, beta, "best_of_n")[0].tolist() == [0.0, 0.0]
 
 
 def covers(found: Fitted, alpha: float, beta: float) -> list[bool]:
