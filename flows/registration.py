@@ -18,7 +18,7 @@ from prefect import get_client
 from prefect.automations import AutomationCore, ChangeFlowRunState, DoNothing, EventTrigger, Posture, SendNotification
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import DeploymentSchedule, StateType
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows import prefect_events
@@ -29,7 +29,9 @@ PREFIX = "ratify: "
 BLOCK_VARIABLE = "RATIFY_NOTIFICATION_BLOCK"
 ZOMBIE_AFTER = timedelta(seconds=540)
 """Three heartbeats of Prefect's 180 s, so that one that comes late kills nothing."""
-WORKER_PATIENCE_S = 120.0
+WORKER_PATIENCE_S = 240.0
+Schedules = dict[UUID, list[DeploymentSchedule]]
+"""By deployment."""
 ALARMS = {
     "the gate rejects": prefect_events.GATE_REJECTED,
     "drift": prefect_events.DRIFT_ALARM,
@@ -95,6 +97,25 @@ def zombies() -> AutomationCore:
             )
         ],
     )
+
+
+def schedules_now() -> Schedules:
+    """Every deployment's schedules as they stand, a person's changes included."""
+    with get_client(sync_client=True) as client:
+        return {each.id: list(each.schedules) for each in client.read_deployments()}
+
+
+def restore_schedules(before: Schedules) -> None:
+    """Deploying sets schedules back to what prefect.yaml says; what a person switched or added stays."""
+    with get_client(sync_client=True) as client:
+        for deployment, known in before.items():
+            now = client.read_deployment_schedules(deployment)
+            for old in known:
+                same = [each for each in now if (old.slug and each.slug == old.slug) or each.schedule == old.schedule]
+                if not same:
+                    client.create_deployment_schedules(deployment, [(old.schedule, bool(old.active))])
+                elif same[0].active != old.active:
+                    client.update_deployment_schedule(deployment, same[0].id, active=old.active)
 
 
 def overview() -> list[str]:

@@ -62,7 +62,9 @@ def _start(places: Places, ports: Ports) -> None:
 
     registration.make_pool(local_stack.POOL)
     local_stack.ensure("worker", places, ports, stack, settings)
+    schedules = registration.schedules_now()
     local_stack.deploy(settings)
+    registration.restore_schedules(schedules)
     registered = registration.register_automations()
     local_stack.wait_for(settings[local_stack.REPORTS_VARIABLE], reports, "the report server")
     registration.wait_for_worker(local_stack.POOL, stack.services["worker"])

@@ -137,6 +137,8 @@ def test_up_says_what_runs_and_doing_it_again_starts_nothing(running: Running) -
     again = ratify("up", "--state", str(running.state), "--runs", str(running.runs))
     assert again.returncode == 0 and "runs already" in again.stdout, again.stdout + again.stderr
     assert read_stack(running.state).services == stack
+    kept = running.client.read_deployment_by_name("clean-runs/cleanup").schedules
+    assert [each.active for each in kept if each.schedule == EVERY_MINUTE] == [True], "a person's schedule stays"
     names = [each.name for each in running.client.read_automations()]
     assert len(names) == len(set(names)) and "ratify: the gate rejects" in names
     with urllib.request.urlopen(f"http://127.0.0.1:{stack['reports'].port}/") as answer:
