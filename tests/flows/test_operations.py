@@ -30,6 +30,8 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
     FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import Artifact, FlowRun, StateType
 from prefect.client.schemas.schedules import CronSchedule
@@ -163,10 +165,13 @@ def test_a_run_started_in_the_page_ends_with_its_artifacts(running: Running, for
 
 def test_a_cron_schedule_fires(running: Running) -> None:
     deployment = running.client.read_deployment_by_name("clean-runs/cleanup")
-    mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]))
+    mine = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])),
+    )
     end = time.monotonic() + PATIENCE_S
     while True:
-        fired = [each for each in running.client.read_flow_runs(flow_run_filter=mine) if each.state.is_completed()]
+        fired = running.client.read_flow_runs(flow_run_filter=mine)
         if fired:
             break
         assert time.monotonic() < end, running.log()
