@@ -119,12 +119,12 @@ class Round:
         return (self.folder / "round-000" / stage / "manifest.json").exists()
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of every file of the round."""
+        """SHA-256 of every file of the round but logs."""
         found = self.folder / "round-000"
         return {
             str(path.relative_to(found)): file_digest(path)
             for path in sorted(found.rglob("*"))
-            if path.is_file() and not path.name.startswith(".")
+            if path.is_file() and not path.name.startswith(".") and path.suffix != ".log" and path.name != "log.txt"
         }
 
     def verdicts(self) -> dict[str, float]:
