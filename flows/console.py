@@ -13,17 +13,20 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.context import RunContext
+from ratify.config import Config
 from ratify.errors import ConfigError, StoreError
+from ratify.rounds import RoundRecord
 from ratify.run_store import Manifest, RunStore, StageStore
 
 STAGE_NAMES = ("generate", "label", "reward_model", "policy", "evaluate")
-OPTIONAL_STAGES = ("revise", "revised", "supervised")
+OPTIONAL_STAGES = ("data", "revise", "revised", "supervised")
 """Shown only where a run has them."""
 REVISIONS_JSON = "revisions.json"
 REVISIONS_HTML = "revisions.html"
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 GATE_JSON = "gate.json"
+ROUNDS_HTML = "rounds.html"
 
 _out = Console(highlight=False, soft_wrap=True)
 
@@ -61,6 +64,34 @@ def skipped(title: str) -> None:
 def nothing_to_do(context: RunContext) -> None:
     """Say that every stage is finished."""
     _out.print(f"{context.config.run_dir} is finished: every stage is complete for these inputs, nothing was done.\n")
+
+
+def round_begins(record: RoundRecord, goal: int) -> None:
+    """Announce a round."""
+    from flows.stages.rounds_table import started_from
+
+    _out.print(f"\n[bold]round {record.number}[/] of {goal}, seed {record.seed}: starts from {started_from(record)}")
+
+
+def no_round_to_do(config: Config) -> None:
+    """Say that no round is left to do."""
+    _out.print(f"{config.run_dir}: nothing to do, nothing was done.")
+
+
+def show_rounds(folder: Path) -> None:
+    """A line for each round: where it started, what the gate said, why."""
+    from flows.stages.rounds_table import COLUMNS, rows
+    from ratify.rounds import read_rounds
+
+    records = read_rounds(folder)
+    table = Table(title=f"rounds of {folder}", title_justify="left")
+    for column in COLUMNS:
+        table.add_column(column)
+    for row in rows(records):
+        table.add_row(*row)
+    _out.print(table)
+    if (folder / ROUNDS_HTML).exists():
+        _out.print(f"report across rounds: {folder / ROUNDS_HTML}")
 
 
 def shares(manifests: list[Manifest]) -> None:
