@@ -135,14 +135,22 @@ def show_report(folder: Path, *, as_json: bool) -> None:
     stage, revised = _newest(folder, "evaluate"), _newest(folder, "revised")
     if stage is None and revised is None:
         raise StoreError(f"{folder} has no finished evaluation yet; run `ratify run` on its configuration first")
+    evaluated = [
+        number for number in RunStore(folder).rounds() if RunStore(folder).stage("evaluate", number).manifest()
+    ]
     if as_json:
-        _print_figures(stage, revised)
+        if len(evaluated) > 1:
+            _print_rounds(folder)
+        else:
+            _print_figures(stage, revised)
         return
     if revised:
         show_revisions(revised.path)
     if stage:
         print_report(read_report(stage.path / REPORT_JSON), _out, read_gate(stage.path / GATE_JSON))
         _out.print(f"\nreport: {stage.path / REPORT_HTML}")
+    if len(evaluated) > 1 and (folder / ROUNDS_HTML).exists():
+        _out.print(f"report across {len(evaluated)} rounds: {folder / ROUNDS_HTML}")
 
 
 def compare_files(old: Path | None, new: Path | None, out: Path | None) -> None:
@@ -183,6 +191,13 @@ def _print_figures(evaluation: StageStore | None, revised: StageStore | None) ->
         report = read_report(evaluation.path / REPORT_JSON)
         figures |= {key: each.model_dump() for key, each in report.metrics.items()} | report.counts
     print(json.dumps(figures, indent=2))
+
+
+def _print_rounds(folder: Path) -> None:
+    """Every metric by round."""
+    from flows.stages.rounds_page import figures_by_round
+
+    print(json.dumps(figures_by_round(folder), indent=2))
 
 
 def _newest(folder: Path, name: str) -> StageStore | None:

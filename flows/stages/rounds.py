@@ -75,7 +75,8 @@ def advance(config: Config, goal: int, do_round: DoRound) -> Standstill | None:
             console.round_begins(record, goal)
             do_round(round_config(config, record), record.number)
             _close_round(config, record)
-            write_rounds_page(config)
+            stopped = standstill(config)
+            write_rounds_page(config, stopped.sentence if stopped else "")
         return standstill(config)
 
 
