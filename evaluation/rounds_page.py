@@ -78,6 +78,7 @@ def render_rounds(report: RoundsReport) -> str:
         report=report,
         lead=lead(report),
         told=sentences(report),
+        marked=any(event.kind in LETTERS for event in report.events),
         meanings=MEANINGS,
         glance=[panels[stem] for stem in GLANCE if stem in panels],
         panels=[drawn for stem, drawn in panels.items() if stem not in GLANCE],
@@ -101,7 +102,7 @@ def lead(report: RoundsReport) -> str:
     best = f"round {promoted[-1]}’s policy is the promoted one" if promoted else "nothing has been promoted"
     refused = next((each for each in rounds if each.decision == "REJECT"), None)
     if refused is None:
-        return f"{len(rounds)} rounds, none rejected; {best}."
+        return f"{'One round' if len(rounds) == 1 else f'{len(rounds)} rounds'}, none rejected; {best}."
     went_on = " and the loop went on" if refused.number < rounds[-1].number else ""
     return f"The gate rejected round {refused.number}’s policy{went_on}; {best}."
 
