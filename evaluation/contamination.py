@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.diversity import words
-from evaluation.near_duplicates import BANDS, ROWS, SIMILAR, Hashes, jaccard, shingle_sets, signatures
-from evaluation.word_stream import Vocabulary, mixed, word_stream
+from evaluation.near_duplicates import BANDS, ROWS, SIMILAR, jaccard, shingle_sets, signatures
+from evaluation.word_stream import Hashes, Vocabulary, mixed, word_stream
 from ratify.types import Prompt
 
 MOST_IN_BUCKET = 256
@@ -57,9 +57,8 @@ def _near(training: Sequence[Prompt], evaluation: Sequence[Prompt], similar: flo
             buckets[key].append(place)
     for place, prompt in enumerate(training):
         mine = sets.of(place)
-        for other in sorted(
-            {other for key in marks[place].tolist() for other in buckets.get(key, ())[:MOST_IN_BUCKET]}
-        ):
+        met = {other for key in marks[place].tolist() for other in buckets.get(key, [])[:MOST_IN_BUCKET]}
+        for other in sorted(met):
             if len(mine) and jaccard(mine, sets.of(other)) >= similar:
                 yield prompt.id, both[other].id
                 break

@@ -183,9 +183,7 @@ def gold_lines(key: RatingKey, verdicts: Mapping[str, Rating]) -> Iterable[str]:
             yield json.dumps(gold, ensure_ascii=False) + "\n"
 
 
-def _one_a_prompt(
-    pairs: Sequence[tuple[Completion, Completion]], dice: random.Random
-) -> list[tuple[Completion, Completion]]:
+def _one_a_prompt(pairs: Sequence[Pair], dice: random.Random) -> list[Pair]:
     """The pairs shuffled, the first of every prompt before any second."""
     shuffled, seen, ranked = dice.sample(list(pairs), len(pairs)), Counter[str](), []
     for pair in shuffled:

@@ -105,9 +105,8 @@ def rating_key(run: Path, pairs: int | None, seed: int, number: int | None, *, f
     here = config.model_copy(update={"run": config.run.model_copy(update={"dir": run.parent, "name": run.name})})
     prompts = {prompt.id: prompt for prompt in heldout_prompts(RunContext(config_of_round(here, chosen), chosen))}
     rows, identical = blind(prompts, facing_pairs(old, new), pairs, seed)
-    names = [
-        read_report(store.stage("evaluate", each).path / "report.json").identity.models for each in (began, chosen)
-    ]
+    reports = [read_report(store.stage("evaluate", each).path / "report.json") for each in (began, chosen)]
+    before, after = (report.identity.models for report in reports)
     return RatingKey(
         run=run.name, old=before.get("old", ""), new=after.get("new", ""), seed=seed,
         identical=tuple(identical), rows=tuple(rows),
@@ -123,9 +122,8 @@ def _kind(path: Path) -> Literal["csv", "jsonl"]:
 
 
 def _figures(found: Ratings) -> dict[str, object]:
-    plain = {
-        name: value for name, value in found._asdict().items() if name not in ("win_rate", "agreement", "verdicts")
-    }
+    counts = ("wins", "ties", "losses", "identical", "unrated", "raters")
+    plain = {name: getattr(found, name) for name in counts}
     agreement = found.agreement.model_dump() if found.agreement else None
     return {"win_rate": found.win_rate.model_dump(), **plain, "agreement": agreement}
 

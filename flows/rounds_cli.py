@@ -71,4 +71,4 @@ def _work(config: Config, goal: int, *, no_prefect: bool) -> None:
     prefect_settings.apply()
     from flows.run_rounds import run_rounds
 
-    run_rounds(config.model_dump(mode="json"), rounds=goal)  # type: ignore[arg-type]
+    run_rounds(config, rounds=goal)
