@@ -94,7 +94,20 @@ def promote(run: Path, override: str | None, approval: Approval | None = None) -
     if override is not None:
         _need(override, "--override")
     with RunStore(run).lock():
-        report, promotions, config = newest_report(run), Promotions(run), run_config(run)
+        return promote_report(run, newest_report(run), run_config(run), override)
+
+
+def promote_report(
+    run: Path, report: EvaluationReport, config: Config, override: str | None = None
+) -> tuple[GateVerdict, Pointer]:
+    """Move the pointer to the policy that a report measured, as `promote` does.
+
+    Raises:
+        GateError: the gate does not say PROMOTE and there is no override.
+        InputError: the policy is promoted already, or its files have changed.
+    """
+    with RunStore(run).lock():
+        promotions = Promotions(run)
         verdict = judge_report(run, report, config)
         pointer, policy = promotions.pointer(), new_policy(run, report)
         if pointer is None:

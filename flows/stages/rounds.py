@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from constitutions.hashes import constitution_hash
 from evaluation.gate_record import GateVerdict
-from evaluation.report import read_report
+from evaluation.report import EvaluationReport, read_report
 from flows import console
 from flows.context import RunContext
 from flows.stages import FLOWS
-from flows.stages.gate import judge_report, new_policy, promote
+from flows.stages.gate import judge_report, new_policy, promote_report
 from flows.stages.judging import constitution_of
 from flows.stages.rounds_page import write_rounds_page
 from flows.stages.train import trained_policy
@@ -166,7 +166,7 @@ def _close_round(config: Config, record: RoundRecord) -> None:
     report = read_report(context.stage("evaluate").path / "report.json")
     verdict = judge_report(config.run_dir, report, config)
     policy = new_policy(config.run_dir, report)
-    promoted = _promote(config, verdict, policy)
+    promoted = _promote(config, report, verdict, policy)
     closed = ClosedRound(
         decision=verdict.decision,
         reason=verdict.deciding[0].text if verdict.deciding else "",
@@ -178,7 +178,7 @@ def _close_round(config: Config, record: RoundRecord) -> None:
     write_round(config.run_dir, record.model_copy(update={"closed": closed}))
 
 
-def _promote(config: Config, verdict: GateVerdict, policy: PolicyRecord) -> bool:
+def _promote(config: Config, report: EvaluationReport, verdict: GateVerdict, policy: PolicyRecord) -> bool:
     """Move the pointer where the gate lets it; whether the policy is the promoted one now."""
     pointer = Promotions(config.run_dir).pointer()
     if pointer is not None and pointer.policy.digest == policy.digest:
@@ -186,7 +186,7 @@ def _promote(config: Config, verdict: GateVerdict, policy: PolicyRecord) -> bool
     beaten = pointer is not None and verdict.standing.parent == pointer.policy.short
     if verdict.decision != "PROMOTE" or not config.rounds.promote or not beaten:
         return False
-    promote(config.run_dir, None)
+    promote_report(config.run_dir, report, config)
     return True
 
 

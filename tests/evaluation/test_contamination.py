@@ -26,7 +26,7 @@ def nearest(text: str, others: list[set[tuple[str, ...]]]) -> float:
 
 def test_near_prompts_of_the_demo_are_those_of_a_plain_loop() -> None:
     folder = ROOT / "data" / "demo" / "prompts"
-    training, heldout = load_prompts(folder / "train.jsonl"), load_prompts(folder / "heldout.jsonl")
+    training, heldout = load_prompts(folder / "train.jsonl")[-250:], load_prompts(folder / "heldout.jsonl")
     found = find_contamination(training, heldout, similar=0.65)
     others = [runs(each.messages[-1].content) for each in heldout]
     expected = {each.id for each in training if nearest(each.messages[-1].content, others) >= 0.65}
