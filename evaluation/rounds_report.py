@@ -69,7 +69,7 @@ class RoundEvent(Record):
 
     before: int
     """The round that it precedes; one more than the last for what came after all."""
-    kind: Literal["constitution", "judge", "promotion", "rollback", "epoch"]
+    kind: Literal["constitution", "judge", "promotion", "rollback", "epoch", "refusal"]
     text: str
     time: str = ""
 

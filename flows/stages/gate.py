@@ -94,16 +94,16 @@ def promote(run: Path, override: str | None, approval: Approval | None = None) -
     if override is not None:
         _need(override, "--override")
     with RunStore(run).lock():
-        return promote_report(run, newest_report(run), run_config(run), override)
+        return promote_report(run, newest_report(run), run_config(run), override, approval)
 
 
 def promote_report(
-    run: Path, report: EvaluationReport, config: Config, override: str | None = None
+    run: Path, report: EvaluationReport, config: Config, override: str | None = None, approval: Approval | None = None
 ) -> tuple[GateVerdict, Pointer]:
     """Move the pointer to the policy that a report measured, as `promote` does.
 
     Raises:
-        GateError: the gate does not say PROMOTE and there is no override.
+        GateError: the gate does not say PROMOTE and there is no override, or nobody approved where somebody must.
         InputError: the policy is promoted already, or its files have changed.
     """
     with RunStore(run).lock():

@@ -184,7 +184,8 @@ def _promote(config: Config, report: EvaluationReport, verdict: GateVerdict, pol
     if pointer is not None and pointer.policy.digest == policy.digest:
         return True
     beaten = pointer is not None and verdict.standing.parent == pointer.policy.short
-    if verdict.decision != "PROMOTE" or not config.rounds.promote or not beaten:
+    left_to_people = config.gate.require_approval or not config.rounds.promote
+    if verdict.decision != "PROMOTE" or left_to_people or not beaten:
         return False
     promote_report(config.run_dir, report, config)
     return True
