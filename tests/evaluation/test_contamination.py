@@ -32,7 +32,7 @@ def test_near_prompts_of_the_demo_are_those_of_a_plain_loop() -> None:
     expected = {each.id for each in training if nearest(each.messages[-1].content, others) >= 0.65}
     assert not found.exact and len(expected) > 10
     assert set(found.near) <= expected, "every candidate is checked on its true sets"
-    assert len(found.near) >= 0.8 * len(expected), "at 0.67 a pair meets in a bucket with probability 0.86"
+    assert len(found.near) >= len(expected) / 2, "at 0.67 a pair meets in a bucket with probability 0.86: four sd below"
     texts = {each.id: each.messages[-1].content for each in (*training, *heldout)}
     assert all(nearest(texts[one], [runs(texts[other])]) >= 0.65 for one, other in found.near.items())
 
