@@ -42,7 +42,7 @@ def export_ab(
 ) -> None:  # fmt: skip
     """Write held-out replies of two policies side by side for people to rate, blinded and in random order."""
     from evaluation.human_ratings import sheet_text
-    from flows.cli import run_folder
+    from flows.find_run import run_folder
     from ratify.files import write_text
 
     kind = _kind(out)
