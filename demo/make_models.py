@@ -1,4 +1,4 @@
-"""Make everything in `data/demo/` from nothing: prompts, policy, judge, gold pairs, measured figures.
+"""Make everything in `data/demo/` from nothing: prompts, reference pairs, policy, judge, gold, figures.
 
 Every step is seeded. On a busy machine a single thread (`OMP_NUM_THREADS=1`) is faster than two that wait for each
 other. Run it with `python -m demo.make_models`.
@@ -11,6 +11,7 @@ import json
 from demo import measure, models
 from demo.make_gold import make_gold
 from demo.make_prompts import make_prompts
+from demo.make_reference import make_reference
 from demo.train_judge import train_judge
 from demo.train_policy import train_policy
 
@@ -18,6 +19,7 @@ from demo.train_policy import train_policy
 def main() -> None:
     """Run all recipes in order."""
     make_prompts(models.FOLDER / "prompts")
+    make_reference()
     minutes = {"policy": train_policy(models.POLICY)}
     minutes["judge"] = train_judge(models.POLICY, models.JUDGE)
     make_gold()

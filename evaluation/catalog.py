@@ -40,6 +40,7 @@ QUANTITIES: dict[str, Quantity] = {
         "Judge prefers it at equal length", "share", "up", note="win rate with the effect of length taken out"
     ),
     "kl": Quantity("KL to the reference", "number", "neither", 2, "nats; how far the policy moved"),
+    "kl_to_first": Quantity("KL to the first policy", "number", "neither", 2, "nats; how far all rounds moved it"),
     "duplicates": Quantity("Replies repeated across prompts", "share", "down"),
     "distinct_1": Quantity("Distinct words", "share", "up", note="of a fixed number of words"),
     "distinct_2": Quantity("Distinct word pairs", "share", "up", note="of a fixed number of pairs"),

@@ -31,7 +31,7 @@ from evaluation.length_control import length_controlled_win_rate, reply_words
 from evaluation.lexical_family import lexical_figures
 from evaluation.ngram_figures import Compared
 from evaluation.proxy_gold import proxies_against_gold
-from evaluation.report import Evidence, JudgedSet
+from evaluation.report import Evidence, JudgedSet, ScoredReply
 from evaluation.reward_quality import expected_calibration_error, fresh_pairs, length_correlation
 from evaluation.win_rate import WinRate, principle_win_rates, win_rate
 from ratify.types import Completion, Label, Verdict
@@ -81,8 +81,18 @@ def _length_controlled(figures: Figures, evidence: Evidence) -> None:
 
 
 def _divergence(figures: Figures, evidence: Evidence) -> None:
+    _distance(figures, evidence, evidence.scored, "kl")
+
+
+def _divergence_from_first(figures: Figures, evidence: Evidence) -> None:
+    """Only where a round starts from another policy than the run's first: elsewhere it is the KL to the reference."""
+    if evidence.scored_first:
+        _distance(figures, evidence, evidence.scored_first, "kl_to_first")
+
+
+def _distance(figures: Figures, evidence: Evidence, rows: Sequence[ScoredReply], thing: str) -> None:
     prompts = {reply.id: reply.prompt_id for reply in evidence.new}
-    scored = [row for row in evidence.scored if row.completion_id in prompts]
+    scored = [row for row in rows if row.completion_id in prompts]
     if len(scored) < len(prompts):
         raise EvidenceError(f"KL: {len(scored)} of {len(prompts)} replies of the new policy were scored")
     require_one_tokenizer(scored, "KL")
@@ -94,7 +104,7 @@ def _divergence(figures: Figures, evidence: Evidence) -> None:
         evidence.how,
     )
     for stat, estimate in found._asdict().items():
-        figures.metrics[f"evaluate/kl/{stat}"] = estimate
+        figures.metrics[f"evaluate/{thing}/{stat}"] = estimate
 
 
 def _lexical(figures: Figures, evidence: Evidence) -> None:
@@ -268,6 +278,7 @@ FAMILIES: dict[str, Callable[[Figures, Evidence], None]] = {
     "win_rate": _win_rate,
     "win_rate_length_controlled": _length_controlled,
     "kl": _divergence,
+    "kl_to_first": _divergence_from_first,
     "lexical": _lexical,
     "duplicates": _duplicates,
     "length": _length,

@@ -129,6 +129,8 @@ class Evidence:
     """Lines of the anchor under new policy and reference."""
     safe_twins: Sequence[str] = ()
     """Tags of held-out prompts that only look unsafe."""
+    scored_first: Sequence[ScoredReply] = ()
+    """Likewise with the run's first policy as the reference, where that is another one."""
     rewards: Mapping[str, float] = field(default_factory=dict)
     """Completion id → reward, for held-out replies."""
     gold: Mapping[tuple[str, str], Literal["a", "b", "tie"]] = field(default_factory=dict)

@@ -15,7 +15,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from flows import console, doctor_cli, drift_cli, gate_cli, label_part_cli, relabel_cli, transfer_cli, up_cli
+from flows import (
+    ab_cli,
+    console,
+    doctor_cli,
+    drift_cli,
+    gate_cli,
+    label_part_cli,
+    relabel_cli,
+    rounds_cli,
+    transfer_cli,
+    up_cli,
+)
 from flows.constitution_cli import constitution_app
 from flows.context import RunContext
 from flows.find_run import run_folder
@@ -171,7 +182,7 @@ def report(
 
 
 # In the order in which `ratify --help` shows them, behind the commands above.
-for each in (relabel_cli, gate_cli, drift_cli, up_cli, doctor_cli, label_part_cli, transfer_cli):
+for each in (rounds_cli, ab_cli, relabel_cli, gate_cli, drift_cli, up_cli, doctor_cli, label_part_cli, transfer_cli):
     each.register(app)
 app.add_typer(constitution_app, name="constitution", rich_help_panel="Edit the constitution")
 app.add_typer(judge_app, name="judge", rich_help_panel="Judges")

@@ -13,17 +13,20 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.context import RunContext
+from ratify.config import Config
 from ratify.errors import ConfigError, StoreError
+from ratify.rounds import RoundRecord
 from ratify.run_store import Manifest, RunStore, StageStore
 
 STAGE_NAMES = ("generate", "label", "reward_model", "policy", "evaluate")
-OPTIONAL_STAGES = ("revise", "revised", "supervised")
+OPTIONAL_STAGES = ("data", "revise", "revised", "supervised")
 """Shown only where a run has them."""
 REVISIONS_JSON = "revisions.json"
 REVISIONS_HTML = "revisions.html"
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 GATE_JSON = "gate.json"
+ROUNDS_HTML = "rounds.html"
 
 _out = Console(highlight=False, soft_wrap=True)
 
@@ -61,6 +64,34 @@ def skipped(title: str) -> None:
 def nothing_to_do(context: RunContext) -> None:
     """Say that every stage is finished."""
     _out.print(f"{context.config.run_dir} is finished: every stage is complete for these inputs, nothing was done.\n")
+
+
+def round_begins(record: RoundRecord, goal: int) -> None:
+    """Announce a round."""
+    from flows.stages.rounds_table import started_from
+
+    _out.print(f"\n[bold]round {record.number}[/] of {goal}, seed {record.seed}: starts from {started_from(record)}")
+
+
+def no_round_to_do(config: Config) -> None:
+    """Say that no round is left to do."""
+    _out.print(f"{config.run_dir}: nothing to do, nothing was done.")
+
+
+def show_rounds(folder: Path) -> None:
+    """A line for each round: where it started, what the gate said, why."""
+    from flows.stages.rounds_table import COLUMNS, rows
+    from ratify.rounds import read_rounds
+
+    records = read_rounds(folder)
+    table = Table(title=f"rounds of {folder}", title_justify="left")
+    for column in COLUMNS:
+        table.add_column(column)
+    for row in rows(records):
+        table.add_row(*row)
+    _out.print(table)
+    if (folder / ROUNDS_HTML).exists():
+        _out.print(f"report across rounds: {folder / ROUNDS_HTML}")
 
 
 def shares(manifests: list[Manifest]) -> None:
@@ -104,14 +135,22 @@ def show_report(folder: Path, *, as_json: bool) -> None:
     stage, revised = _newest(folder, "evaluate"), _newest(folder, "revised")
     if stage is None and revised is None:
         raise StoreError(f"{folder} has no finished evaluation yet; run `ratify run` on its configuration first")
+    evaluated = [
+        number for number in RunStore(folder).rounds() if RunStore(folder).stage("evaluate", number).manifest()
+    ]
     if as_json:
-        _print_figures(stage, revised)
+        if len(evaluated) > 1:
+            _print_rounds(folder)
+        else:
+            _print_figures(stage, revised)
         return
     if revised:
         show_revisions(revised.path)
     if stage:
         print_report(read_report(stage.path / REPORT_JSON), _out, read_gate(stage.path / GATE_JSON))
         _out.print(f"\nreport: {stage.path / REPORT_HTML}")
+    if len(evaluated) > 1 and (folder / ROUNDS_HTML).exists():
+        _out.print(f"report across {len(evaluated)} rounds: {folder / ROUNDS_HTML}")
 
 
 def compare_files(old: Path | None, new: Path | None, out: Path | None) -> None:
@@ -152,6 +191,13 @@ def _print_figures(evaluation: StageStore | None, revised: StageStore | None) ->
         report = read_report(evaluation.path / REPORT_JSON)
         figures |= {key: each.model_dump() for key, each in report.metrics.items()} | report.counts
     print(json.dumps(figures, indent=2))
+
+
+def _print_rounds(folder: Path) -> None:
+    """Every metric by round."""
+    from flows.stages.rounds_page import figures_by_round
+
+    print(json.dumps(figures_by_round(folder), indent=2))
 
 
 def _newest(folder: Path, name: str) -> StageStore | None:

@@ -18,6 +18,7 @@ from ratify.errors import ConfigError
 from ratify.gate_section import GateSection
 from ratify.panel_section import PanelSection
 from ratify.policy_gradient_section import PolicyGradientSection
+from ratify.rounds_section import RoundsSection
 from ratify.safeguards import BudgetSection, GoldSection
 from ratify.sections import (
     EvaluationSection,
@@ -34,6 +35,7 @@ from ratify.sections import (
     StoreSection,
     SupervisedSection,
 )
+from ratify.selection_section import SelectionSection
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -44,6 +46,7 @@ class Config(Section):
     constitution: Path
     """The constitution that the judge applies."""
     prompts: PromptSection
+    selection: SelectionSection = SelectionSection()
     policy: PolicySection
     judge: JudgeSection
     panel: PanelSection = Field(default=PanelSection(), exclude_if=lambda panel: panel == PanelSection())
@@ -59,6 +62,7 @@ class Config(Section):
     policy_gradient: PolicyGradientSection = PolicyGradientSection()
     evaluation: EvaluationSection = EvaluationSection()
     gate: GateSection = GateSection()
+    rounds: RoundsSection = RoundsSection()
     store: StoreSection = StoreSection()
 
     @model_validator(mode="after")
@@ -67,6 +71,15 @@ class Config(Section):
             raise ValueError(
                 f"policy.base_url is {self.policy.base_url!r}, so training needs the weights: "
                 "set policy.train_from to the model's folder"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quotas_are_of_a_draw(self) -> Config:
+        if self.selection.quotas and self.prompts.train_limit is None:
+            raise ValueError(
+                "selection has quotas and prompts.train_limit is not set, so every prompt is used and there is nothing "
+                "to choose; set prompts.train_limit"
             )
         return self
 
@@ -106,8 +119,24 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _recalibration_has_gold(self) -> Config:
+        if self.rounds.recalibrate_every and not self.gold.canaries:
+            raise ValueError(
+                "rounds.recalibrate_every is set and no gold pair is judged: set gold.canaries, such as 100"
+            )
+        if self.rounds.recalibrate_every and self.panel.judges:
+            raise ValueError(
+                "rounds.recalibrate_every is set and a panel labels, whose judges are calibrated each; set it to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _objective_is_written(self) -> Config:
         objective = self.reward_model.objective
+        if objective and self.rounds.data != "replace":
+            raise ValueError(
+                f"reward_model.objective is {objective!r}, whose data are of one round; set rounds.data = 'replace'"
+            )
         if objective and objective.partition("=")[0] not in self.labels.objectives:
             raise ValueError(
                 f"reward_model.objective is {objective!r}, and the stage `label` writes no such data; set "

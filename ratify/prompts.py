@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from ratify.canonical import digest
 from ratify.errors import InputError
+from ratify.prompt_selection import draw_prompts
 from ratify.types import Message, Prompt
 
 _KEYS = {"id", "messages", "prompt", "tags"}
@@ -23,11 +23,7 @@ def load_prompts(path: Path, limit: int | None = None, seed: int = 0) -> list[Pr
     Raises:
         InputError: missing or empty file, a line that is not JSON, a field that is wrong, an id that occurs twice.
     """
-    prompts = [prompt for _, prompt in _read(path)]
-    if limit is None or limit >= len(prompts):
-        return prompts
-    chosen = sorted(random.Random(seed).sample(range(len(prompts)), limit))
-    return [prompts[index] for index in chosen]
+    return draw_prompts([prompt for _, prompt in _read(path)], limit, seed)
 
 
 class PromptFile(Mapping[str, Prompt]):

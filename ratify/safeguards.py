@@ -31,6 +31,10 @@ class GoldSection(Section):
     calibrate: Literal["none", "temperature", "isotonic"] = "none"
     """What the canaries teach about the judge's log-odds: nothing, one number per principle, or a curve."""
 
+    calibrator: Path | None = Field(default=None, exclude_if=lambda path: path is None)
+    """Label with the calibrators in this file, as an earlier label stage wrote them, instead of fitting any; rounds set
+    it (`rounds.recalibrate_every`)."""
+
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> GoldSection:
         if self.canaries and self.path is None:

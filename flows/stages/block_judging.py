@@ -77,8 +77,9 @@ class BlockJudging:
                 self._orders.add(sheet, verdicts)
                 if protocol == "pairwise":
                     self._flips.add(sheet.keys, verdicts)
+                worth = calibrated_verdicts(self._context, verdicts, self._findings, self._judge, watched=True)
                 found = label_pairs(
-                    sheet, calibrated_verdicts(verdicts, self._findings, self._constitution), self._tally.failures,
+                    sheet, worth, self._tally.failures,
                     self._constitution, protocol, decided=coverage.decided,
                 )  # fmt: skip
                 self._decided += int(found.evidence.by_checks.sum())

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from constitutions.load import load_constitution
 from constitutions.schema import Constitution
 from evaluation.charts import reliability_svg
 from evaluation.judge_quality import BiasRow, CalibrationRow, JudgeQuality, ReliabilityPoint, ReliabilityRow
@@ -21,12 +22,12 @@ from judges.assignment import cover
 from judges.bias import JudgeBias
 from judges.calibration import Calibrator
 from judges.gold import Gold, GoldAgreement, gold_agreement, load_gold
-from judges.gold_calibration import CalibratorSet, calibrated, fit_on_gold, write_calibrators
+from judges.gold_calibration import CalibratorSet, calibrated, fit_on_gold, read_calibrators, write_calibrators
 from judges.labels import label_pairs, labels_of
 from judges.questions import Judge, Question, Questionnaire, write_questions
 from judges.reliability import Reliability
 from ratify.canonical import file_digest
-from ratify.errors import BudgetError
+from ratify.errors import BudgetError, InputError
 from ratify.files import write_text
 from ratify.intervals import Resampling
 from ratify.types import Failure, Verdict
@@ -56,6 +57,8 @@ class Findings(NamedTuple):
 def gold_lineage(context: RunContext) -> dict[str, Any]:
     """What labels depend on through gold; empty when no gold pair is judged."""
     settings = context.config.gold
+    if settings.calibrator is not None:
+        return {"calibrator": read_calibrators(settings.calibrator).hash}
     if settings.path is None or not settings.canaries:
         return {}
     gold = {**settings.model_dump(mode="json", exclude={"path"}), "file": file_digest(settings.path)}
@@ -122,12 +125,23 @@ def resampling(context: RunContext) -> Resampling:
 
 
 def calibrated_verdicts(
-    verdicts: Mapping[str, Verdict], findings: Findings | None, constitution: Constitution
+    context: RunContext, verdicts: Mapping[str, Verdict], findings: Findings | None, judge: Judge, *, watched: bool
 ) -> Mapping[str, Verdict]:
-    """The verdicts that labels are made of."""
-    if findings is None or findings.calibrators is None:
+    """The verdicts that labels are made of: by the calibrators of these canaries, or by those found earlier.
+
+    Raises:
+        InputError: the calibrators found earlier belong to another judge.
+    """
+    earlier = context.config.gold.calibrator if watched else None
+    known = read_calibrators(earlier) if earlier else findings.calibrators if findings else None
+    if known is None:
         return verdicts
-    return calibrated(verdicts, findings.calibrators, constitution)
+    if known.judge != judge.fingerprint:
+        raise InputError(
+            f"{earlier} belongs to the judge {known.judge[:12]}, and {judge.fingerprint[:12]} labels now; calibrate "
+            "again: rounds.recalibrate_every = 1"
+        )
+    return calibrated(verdicts, known, load_constitution(context.config.constitution))
 
 
 def write_findings(folder: Path, judge: Judge, biases: Sequence[JudgeBias], findings: Findings | None) -> None:

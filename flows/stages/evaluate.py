@@ -34,9 +34,10 @@ from flows.stages.stage import Metrics, Stage
 from generation.sampling import Sampled, sample_completions
 from judges.label_table import write_label_table
 from judges.questions import Pair
-from ratify.canonical import digest
+from ratify.canonical import digest, model_digest
 from ratify.config import Config
 from ratify.files import write_text
+from ratify.rounds import first_policy
 from ratify.run_store import StageStore
 from ratify.sections import OptimiserSection, PolicySection
 from ratify.types import Completion, Prompt
@@ -137,6 +138,9 @@ def _score(
     if not rows.exists():
         write_text(rows, _score_rows(prompts, completions) + _anchor_rows(config.evaluation.anchor))
     models = {"new": str(train.trained_policy(context)), "reference": config.policy.trainable}
+    first = first_policy(config.run_dir)
+    if first and model_digest(first) != model_digest(config.policy.trainable):
+        models["first"] = first
     if config.reward_model.enabled:
         models["reward"] = str(train.trained_reward_model(context))
     shared = config.preference.model_dump(include=set(OptimiserSection.model_fields))

@@ -65,7 +65,8 @@ def gather(context: RunContext, found: Found) -> Evidence:
         heldout=JudgedSet(labels=found.judged.labels, verdicts=found.judged.verdicts),
         training=_training_labels(context),
         properties=_truth(context, found),
-        scored=list(_scored(found)),
+        scored=list(_scored(found, "reference")),
+        scored_first=list(_scored(found, "first")),
         rewards=_rewards(found),
         repeats=found.repeats,
         scored_again=_scored_again(found),
@@ -83,7 +84,8 @@ def gather(context: RunContext, found: Found) -> Evidence:
 
 def _identity(context: RunContext) -> RunIdentity:
     config = context.config
-    models = {"old": config.policy.trainable, "new": str(train.trained_policy(context))}
+    old = config.policy.trainable if config.policy.base_url else config.policy.model
+    models = {"old": old, "new": str(train.trained_policy(context))}
     if config.judge.kind == "model":
         models["judge"] = config.judge.model
     models |= {f"judge {judge.name}": judge.model for judge in config.panel.judges if judge.kind == "model"}
@@ -138,9 +140,9 @@ def _truth(context: RunContext, found: Found) -> Mapping[str, Mapping[str, bool]
     return {reply.id: assess(questions[reply.prompt_id], reply.text)._asdict() for reply in replies}
 
 
-def _scored(found: Found) -> Sequence[ScoredReply]:
-    """Replies of the new policy under both policies; those too long to score are left out."""
-    return _scored_under_both({reply.id: found.scores.get(reply.id, {}) for reply in found.new})
+def _scored(found: Found, other: str) -> Sequence[ScoredReply]:
+    """Replies of the new policy under it and another one; those too long to score are left out."""
+    return _scored_under_both({reply.id: found.scores.get(reply.id, {}) for reply in found.new}, other)
 
 
 def _anchor_scored(found: Found) -> Sequence[ScoredReply]:
@@ -148,17 +150,17 @@ def _anchor_scored(found: Found) -> Sequence[ScoredReply]:
     return _scored_under_both({name: row for name, row in found.scores.items() if name.startswith(ANCHOR)})
 
 
-def _scored_under_both(scores: Mapping[str, Mapping[str, Any]]) -> list[ScoredReply]:
+def _scored_under_both(scores: Mapping[str, Mapping[str, Any]], other: str = "reference") -> list[ScoredReply]:
     return [
         ScoredReply(
             completion_id=name,
             tokens=int(row["new"]["tokens"]),
             log_new=row["new"]["logprob"],
-            log_reference=row["reference"]["logprob"],
-            reference_tokens=int(row["reference"]["tokens"]),
+            log_reference=row[other]["logprob"],
+            reference_tokens=int(row[other]["tokens"]),
         )
         for name, row in scores.items()
-        if row.get("new") and row.get("reference")
+        if row.get("new") and row.get(other)
     ]
 
 

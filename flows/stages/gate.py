@@ -38,16 +38,21 @@ def judge_report(run: Path, report: EvaluationReport, config: Config) -> GateVer
     """Put a report to the gate as one attempt of its run. The caller holds the run's lock."""
     promotions, section = Promotions(run), _section(config)
     _begin(promotions, report)
-    _attempt(promotions, report)
-    return decide(report, section, standing_of(promotions, report))
+    watched = _old_policy(report) if config.rounds.start_from == "latest" else None
+    _attempt(promotions, report, watched)
+    return decide(report, section, standing_of(promotions, report, watched))
 
 
-def standing_of(promotions: Promotions, report: EvaluationReport) -> Standing:
-    """What the history says to the gate about this report."""
+def standing_of(promotions: Promotions, report: EvaluationReport, parent: PolicyRecord | None = None) -> Standing:
+    """What the history says to the gate about this report, against `parent` or else the promoted policy.
+
+    Rounds that each start from the newest policy are held against the one they started from, promoted or not; promotion
+    still asks for the promoted one (`_must_promote`).
+    """
     epoch, first, pointer = promotions.epoch(), promotions.first(), promotions.pointer()
     if epoch is None or first is None or first.policy is None or pointer is None:
         return Standing()
-    parent = _parent(promotions, report, pointer)
+    parent = parent or _parent(promotions, report, pointer)
     number = attempts(promotions.events(), parent.digest).get(evidence_hash(report), 1)
     return Standing(
         attempt=number,
@@ -89,7 +94,20 @@ def promote(run: Path, override: str | None, approval: Approval | None = None) -
     if override is not None:
         _need(override, "--override")
     with RunStore(run).lock():
-        report, promotions, config = newest_report(run), Promotions(run), run_config(run)
+        return promote_report(run, newest_report(run), run_config(run), override, approval)
+
+
+def promote_report(
+    run: Path, report: EvaluationReport, config: Config, override: str | None = None, approval: Approval | None = None
+) -> tuple[GateVerdict, Pointer]:
+    """Move the pointer to the policy that a report measured, as `promote` does.
+
+    Raises:
+        GateError: the gate does not say PROMOTE and there is no override, or nobody approved where somebody must.
+        InputError: the policy is promoted already, or its files have changed.
+    """
+    with RunStore(run).lock():
+        promotions = Promotions(run)
         verdict = judge_report(run, report, config)
         pointer, policy = promotions.pointer(), new_policy(run, report)
         if pointer is None:
@@ -234,14 +252,9 @@ def _begin(promotions: Promotions, report: EvaluationReport) -> None:
     """Freeze the first policy, unless that is done."""
     if promotions.first() is not None:
         return
-    model, _, short = report.identity.models.get("old", "").rpartition(" (")
-    place = str(Path(model).resolve()) if Path(model).is_dir() else model
-    first = PolicyRecord(model=place, digest=model_digest(model))
-    if first.short != short.rstrip(")"):
-        raise InputError(f"{model or 'the old policy'} is not the policy that was evaluated any more; evaluate again")
     promotions.record(
         "epoch",
-        policy=first,
+        policy=_old_policy(report),
         reason="first evaluation of the run; its old policy is the first policy",
         judge=report.identity.judge,
         constitution=_constitution(report),
@@ -249,7 +262,22 @@ def _begin(promotions: Promotions, report: EvaluationReport) -> None:
     )
 
 
-def _attempt(promotions: Promotions, report: EvaluationReport) -> None:
+def _old_policy(report: EvaluationReport) -> PolicyRecord:
+    """The policy that a report compares with.
+
+    Raises:
+        InputError: it is not the one that was evaluated any more.
+    """
+    model, _, short = report.identity.models.get("old", "").rpartition(" (")
+    found = PolicyRecord(
+        model=str(Path(model).resolve()) if Path(model).is_dir() else model, digest=model_digest(model)
+    )
+    if found.short != short.rstrip(")"):
+        raise InputError(f"{model or 'the old policy'} is not the policy that was evaluated any more; evaluate again")
+    return found
+
+
+def _attempt(promotions: Promotions, report: EvaluationReport, parent: PolicyRecord | None = None) -> None:
     """Remember an evaluation that was not put to the gate before."""
     pointer, events = promotions.pointer(), promotions.events()
     if pointer is None:
@@ -257,7 +285,7 @@ def _attempt(promotions: Promotions, report: EvaluationReport) -> None:
     evidence = evidence_hash(report)
     if any(event.kind == "attempt" and event.evidence == evidence for event in events):
         return
-    promotions.record("attempt", parent=pointer.policy.digest, evidence=evidence)
+    promotions.record("attempt", parent=(parent or pointer.policy).digest, evidence=evidence)
 
 
 def _parent(promotions: Promotions, report: EvaluationReport, pointer: Pointer) -> PolicyRecord:

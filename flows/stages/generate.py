@@ -1,7 +1,8 @@
 """Stage `generate`: sample candidate replies from the policy, to the training prompts and to the held-out ones.
 
 Both are sampled from one server, so that the old policy's held-out replies need no second start. Files: shards of
-completions in `train/` and `heldout/`, and the server's log.
+completions in `train/` and `heldout/`, the evaluation prompts found among the training ones in `contamination.json`,
+and the server's log.
 """
 
 from __future__ import annotations
@@ -14,30 +15,22 @@ from flows import console
 from flows.context import RunContext, endpoint_identity
 from flows.stages.judging import check_judge
 from flows.stages.judging_ahead import CALLS, head_start, overlaps
+from flows.stages.selection import contamination, heldout_prompts, selection_metrics, training_prompts
 from flows.stages.servers import check_endpoint, policy_client
 from flows.stages.stage import Metrics, Stage
 from generation.sampling import OnShard, Sampled, read_completions, sample_completions, stream_completions
 from ratify.canonical import digest
-from ratify.prompts import load_prompts
+from ratify.files import write_json
 from ratify.run_store import StageStore
 from ratify.sections import SamplingSection
-from ratify.types import Completion, Prompt
+from ratify.types import Completion
+
+__all__ = ["GENERATE", "heldout_completions", "heldout_prompts", "training_completions", "training_prompts"]
 
 NAME = "generate"
+FOUND = "contamination.json"
 OLD = "old"
 """The policy before training, in completion ids."""
-
-
-def training_prompts(context: RunContext) -> list[Prompt]:
-    """The prompts whose completions are judged and trained on."""
-    config = context.config
-    return load_prompts(config.prompts.train, config.prompts.train_limit, config.run.seed)
-
-
-def heldout_prompts(context: RunContext) -> list[Prompt]:
-    """The prompts that only evaluation sees."""
-    config = context.config
-    return load_prompts(config.prompts.heldout, config.prompts.heldout_limit, config.run.seed)
 
 
 def heldout_sampling(context: RunContext) -> SamplingSection:
@@ -102,7 +95,9 @@ async def _sample(context: RunContext, stage: StageStore) -> Metrics:
 async def _sample_both(context: RunContext, stage: StageStore, on_shard: OnShard | None = None) -> Metrics:
     """Training and held-out replies; `on_shard` is told of the former."""
     config = context.config
-    metrics: Metrics = {}
+    found = contamination(context)
+    write_json(stage.path / FOUND, {"exact": dict(found.exact), "near": dict(found.near)})
+    metrics: Metrics = selection_metrics(context, training_prompts(context))
     passes = (
         ("train", training_prompts(context), config.sampling, on_shard),
         ("heldout", heldout_prompts(context), heldout_sampling(context), None),
@@ -121,10 +116,12 @@ async def _sample_both(context: RunContext, stage: StageStore, on_shard: OnShard
 
 
 def _summary(metrics: Metrics) -> str:
+    dropped = metrics.get("generate/contaminated_dropped/count", 0)
+    left_out = f", {dropped:,} training prompts left out as evaluation prompts" if dropped else ""
     return (
         f"{metrics['generate.train/completions/count']:,.0f} candidates and "
         f"{metrics['generate.heldout/completions/count']:,.0f} held-out replies, "
-        f"{metrics['generate.train/tokens/per_second']:,.0f} tokens/s"
+        f"{metrics['generate.train/tokens/per_second']:,.0f} tokens/s{left_out}"
         + (f", {metrics[CALLS]:,} judge calls meanwhile" if CALLS in metrics else "")
     )
 

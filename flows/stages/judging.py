@@ -196,7 +196,7 @@ def hear(context: RunContext, questionnaire: Questionnaire, *, log_path: Path, w
     metrics = collection.statistics.metrics() | money_spent(context, collection.statistics)
     return Heard(
         judge, collection, watch, biases, findings,
-        worth=calibrated_verdicts(seen, findings, constitution),
+        worth=calibrated_verdicts(context, seen, findings, judge, watched=watched),
         metrics=metrics | bias_metrics(biases) | findings_metrics(findings),
     )  # fmt: skip
 

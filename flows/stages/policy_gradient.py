@@ -21,15 +21,14 @@ from flows.stages.judging import answering_judge, check_judge, constitution_of, 
 from flows.stages.reward_judging import RewardJudge, calls_per_step, named_principles
 from flows.stages.reward_service import Serving, Working, serving_rewards
 from flows.stages.rollout_desk import serving_rollouts
+from flows.stages.selection import training_prompts
 from flows.stages.spending import judging_budget
 from flows.stages.stage import Metrics, Stage
 from flows.stages.train import REWARD_MODEL, run_task, trained_reward_model
 from generation.model_folder import check_model
 from ratify.canonical import digest, model_digest
 from ratify.files import write_text
-from ratify.prompts import load_prompts
 from ratify.run_store import StageStore
-from ratify.types import Prompt
 from training.spec import KNOBS, AskedJudge, PolicyGradientTask
 
 NAME = "policy_gradient"
@@ -38,16 +37,11 @@ JUDGED = f"{NAME}.judging"
 """First part of the metric keys about the judge."""
 
 
-def _prompts(context: RunContext) -> list[Prompt]:
-    config = context.config
-    return load_prompts(config.prompts.train, config.prompts.train_limit, config.run.seed)
-
-
 def _prompt_rows(context: RunContext) -> list[dict[str, Any]]:
     """The training prompts as conversations."""
     return [
         {"prompt_id": prompt.id, "prompt": [message.model_dump() for message in prompt.messages]}
-        for prompt in _prompts(context)
+        for prompt in training_prompts(context)
     ]
 
 
@@ -98,7 +92,7 @@ def _train(context: RunContext, stage: StageStore) -> Metrics:
     write_text(data, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _prompt_rows(context)))
     metrics = _trained(context, stage)
     if context.config.policy_gradient.keep_rollouts:
-        questions = {prompt.id: prompt.messages[-1].content for prompt in _prompts(context)}
+        questions = {prompt.id: prompt.messages[-1].content for prompt in training_prompts(context)}
         found = write_frontier(context, stage, questions)
         console.announce("reward and KL", [f"{found.advice}; see {stage.path / PAGE}"])
     return metrics
@@ -144,11 +138,11 @@ def _serving(context: RunContext, log_path: Path, figures: dict[str, float]) -> 
         store = context.verdict_store()
         try:
             if not asks:
-                await work(RewardJudge(context, _prompts(context), None, store).answer)
+                await work(RewardJudge(context, training_prompts(context), None, store).answer)
                 return
             async with answering_judge(context, log_path) as judge:
                 with judging_budget(context, judge_shape(context)) as budget:
-                    answering = RewardJudge(context, _prompts(context), judge, store, budget)
+                    answering = RewardJudge(context, training_prompts(context), judge, store, budget)
                     await work(answering.answer)
             found = answering.statistics
             metrics = found.metrics() | money_spent(context, found)

@@ -33,6 +33,7 @@ from judges.statistics import LabellingStatistics
 from ratify.canonical import digest
 from ratify.config import Config
 from ratify.errors import ConfigError, ConstitutionError
+from ratify.rounds import config_of_round
 from ratify.sections import PriceSection
 from ratify.types import Failure
 
@@ -89,7 +90,8 @@ def context_of(folder: Path) -> RunContext:
     place = config.run.model_copy(update={"dir": folder.parent, "name": folder.name})
     context = RunContext(config.model_copy(update={"run": place}))
     rounds = [number for number in context.run.rounds() if context.run.stage(generate.NAME, number).manifest()]
-    return RunContext(context.config, round_number=rounds[-1] if rounds else 0)
+    number = rounds[-1] if rounds else 0
+    return RunContext(config_of_round(context.config, number), number)
 
 
 class Bench:
@@ -238,6 +240,8 @@ class Bench:
 
 def calibrator_of(context: RunContext, judge: str) -> Path:
     """Where the label stage keeps what it learnt about a judge of this run; `judge` is its name in a panel."""
+    if context.config.gold.calibrator is not None:
+        return context.config.gold.calibrator
     folder = context.stage(LABEL).path
     return (folder / FOLDER / judge if context.config.panel.judges else folder) / CALIBRATOR
 

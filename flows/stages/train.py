@@ -16,6 +16,7 @@ from flows.stages import revised
 from flows.stages.label import NAME as LABEL
 from flows.stages.label import PAIRS, objective_pairs
 from flows.stages.stage import Metrics, Stage
+from flows.stages.training_data import preference_data
 from generation.model_folder import check_model
 from ratify.canonical import model_digest
 from ratify.errors import InputError
@@ -81,7 +82,7 @@ def _reward_data(context: RunContext) -> str:
 def _lineage(context: RunContext, section: Mapping[str, Any], data: str = PAIRS) -> dict[str, Any]:
     config = context.config
     return {
-        "pairs": context.manifest(LABEL).files[data],
+        "pairs": preference_data(context, data)[1],
         "policy": model_digest(config.policy.trainable),
         "section": {key: value for key, value in section.items() if key not in KNOBS},
         "temperature": config.sampling.temperature,
@@ -97,7 +98,7 @@ def _train_reward_model(context: RunContext, stage: StageStore) -> Metrics:
     spec = RewardModelTask(
         section=context.config.reward_model,
         model=context.config.policy.trainable,
-        data=context.stage(LABEL).path / _reward_data(context),
+        data=preference_data(context, _reward_data(context))[0],
         out=stage.path,
         seed=context.config.run.seed,
     )
@@ -108,7 +109,7 @@ def _train_policy(context: RunContext, stage: StageStore) -> Metrics:
     spec = PreferenceTask(
         section=context.config.preference,
         model=context.config.policy.trainable,
-        data=context.stage(LABEL).path / PAIRS,
+        data=preference_data(context)[0],
         out=stage.path,
         seed=context.config.run.seed,
         temperature=context.config.sampling.temperature or 1.0,
