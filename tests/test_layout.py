@@ -56,7 +56,8 @@ def test_only_flows_import_prefect() -> None:
 
 
 def test_the_floor_starts_without_heavy_libraries() -> None:
-    script = "import sys, flows.cli; print([m for m in ('torch','transformers','prefect','vllm') if m in sys.modules])"
+    heavy = ("torch", "transformers", "prefect", "vllm")
+    script = f"import sys, flows.cli, flows.stages; print([m for m in {heavy} if m in sys.modules])"
     import sys
 
     answer = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

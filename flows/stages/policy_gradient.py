@@ -16,7 +16,6 @@ from typing import Any
 from constitutions.hashes import constitution_hash
 from flows import console
 from flows.context import RunContext
-from flows.stages.frontier import PAGE, write_frontier
 from flows.stages.judging import answering_judge, check_judge, constitution_of, judge_shape, make_judge, money_spent
 from flows.stages.reward_judging import RewardJudge, calls_per_step, named_principles
 from flows.stages.reward_service import Serving, Working, serving_rewards
@@ -93,6 +92,9 @@ def _train(context: RunContext, stage: StageStore) -> Metrics:
     metrics = _trained(context, stage)
     if context.config.policy_gradient.keep_rollouts:
         questions = {prompt.id: prompt.messages[-1].content for prompt in training_prompts(context)}
+        # Torch comes with it, which nothing else needs in this process.
+        from flows.stages.frontier import PAGE, write_frontier
+
         found = write_frontier(context, stage, questions)
         console.announce("reward and KL", [f"{found.advice}; see {stage.path / PAGE}"])
     return metrics
@@ -124,6 +126,9 @@ def _run(context: RunContext, stage: StageStore, judge: AskedJudge | None) -> Me
     most = calls_per_step(context)
     judged = f", which asks the judge at most {most:,} questions a step" if most else ""
     served = section.sampler == "vllm"
+    # Torch comes with it, which nothing else needs in this process.
+    from flows.stages.rollout_desk import serving_rollouts
+
     desk = serving_rollouts(config.policy, spec.rollouts, stage.path / "rollouts.log") if served else nullcontext()
     with desk:
         result = run_task(context, spec, f"training a policy with {section.algorithm}{judged}")
