@@ -176,7 +176,7 @@ def _discriminant(first: Floats, second: Floats) -> Floats:
 
 
 def _lengths(reference: Floats, current: Floats, alpha: float) -> Effect:
-    tested = ks_2samp(reference, current)
+    tested = ks_2samp(reference, current, method="asymp")
     scale = float(np.sqrt(1 / len(reference) + 1 / len(current)))
     reach = (float(np.sqrt(-np.log(alpha / 2) / 2)) + float(ndtri(0.8)) / 2) * scale
     return Effect("lengths", float(tested.statistic), float(tested.pvalue), reach)
