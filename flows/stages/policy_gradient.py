@@ -127,7 +127,6 @@ def _run(context: RunContext, stage: StageStore, judge: AskedJudge | None) -> Me
     judged = f", which asks the judge at most {most:,} questions a step" if most else ""
     served = section.sampler == "vllm"
     # Torch comes with it, which nothing else needs in this process.
-    from flows.stages.rollout_desk import serving_rollouts
 
     desk = serving_rollouts(config.policy, spec.rollouts, stage.path / "rollouts.log") if served else nullcontext()
     with desk:
