@@ -120,5 +120,5 @@ def _kl(report: EvaluationReport, most: float | None) -> Reading:
     return Reading(
         part="policy", name="KL to the reference", state="drift" if drifted else "steady", text=text, value=found.value,
         low=found.low, high=found.high, n=found.n, limit=most, false_alarms=(1 - found.confidence) / 2,
-        false_alarms_from="lower end of the interval over prompts, nominal", detectable=floor,
+        false_alarms_from="lower end of the interval over prompts, nominal", detectable=floor or None,
     )  # fmt: skip

@@ -53,7 +53,9 @@ def score_completions(spec: ScoreTask, fingerprint: str) -> tuple[Engine, TrainR
     engine.log.keep_until(0)
     columns = {name: score_with(engine, model, rows, spec.temperature, name) for name, model in spec.models.items()}
     for name, model in spec.again.items():
-        columns[name] = score_with(engine, spec.models[model], rows[::-1], spec.temperature, name)[::-1]
+        columns[name] = [None] * len(rows)
+        for half in (0, 1):
+            columns[name][half::2] = score_with(engine, spec.models[model], rows[half::2], spec.temperature, name)
     path = spec.out / SCORES_FILE
     if engine.is_main:
         write_text(path, "".join(_line(row, index, columns) for index, row in enumerate(rows)))

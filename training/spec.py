@@ -150,8 +150,8 @@ class ScoreTask(Task):
     models: dict[str, str] = Field(min_length=1)
     """Name in the output → model folder; reward models are recognised by their configuration."""
     again: dict[str, str] = Field(default_factory=dict)
-    """Further name → name of a model above that scores everything once more, in the opposite order, so that batches
-    differ: what the two disagree by is the engine's, not the policy's."""
+    """Further name → name of a model above that scores everything once more, every other row at a time, so that
+    batches differ: what the two disagree by is the engine's, not the policy's."""
 
     @property
     def model_paths(self) -> tuple[str, ...]:

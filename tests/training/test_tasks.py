@@ -121,14 +121,18 @@ def test_scores_equal_the_models_own_logprobs(policy_folder: Path, write_rows: W
     ]
     spec = ScoreTask(
         data=write_rows(rows, "score.jsonl"), out=tmp_path / "out", temperature=0.8,
-        models={"new": str(policy_folder), "old": str(policy_folder)},
+        models={"new": str(policy_folder), "old": str(policy_folder)}, again={"new again": "new"},
         section=OptimiserSection(threads=1, max_length=90),
     )  # fmt: skip
     _, result = score_completions(spec, "mark")
     lines = [json.loads(line) for line in Path(str(result.scores)).read_text().splitlines()]
-    assert lines[3] == {"id": "d", "new": None, "old": None} and result.metrics["new/dropped_rows"] == 1
+    assert (
+        lines[3] == {"id": "d", "new": None, "old": None, "new again": None} and result.metrics["new/dropped_rows"] == 1
+    )
     assert [line["new"]["tokens"] for line in lines[:3]] == [3, 3, 3]
     assert all(line["new"] == line["old"] for line in lines[:3])
+    for line in lines[:3]:
+        assert line["new again"]["logprob"] == pytest.approx(line["new"]["logprob"], rel=1e-5), "in its own row's place"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(policy_folder), AutoTokenizer.from_pretrained(policy_folder)
     prompt = tokenizer(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))["input_ids"]
     completion = tokenizer("xy<|im_end|>")["input_ids"]
