@@ -23,14 +23,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ratify.errors import ConfigError, StoreError
 from ratify.files import write_text
+from ratify.processes import boot_id, start_time, stat_fields
 
 STATE_FILE = "services.json"
 GRACE_S = 25.0
 """Seconds that a service gets between SIGTERM and SIGKILL."""
 POLL_S = 0.05
 LOOPBACK = "127.0.0.1"
-_START_TIME = 19
-"""Place of `starttime` among the fields of /proc/PID/stat that follow the program's name; see proc_pid_stat(5)."""
 
 
 class Service(BaseModel):
@@ -49,7 +48,7 @@ class Service(BaseModel):
     @property
     def alive(self) -> bool:
         """Is exactly this process still there?"""
-        return self.boot == _boot() and start_time(self.pid) == self.started
+        return self.boot == boot_id() and start_time(self.pid) == self.started
 
 
 class Stack(BaseModel):
@@ -119,7 +118,7 @@ def start(
         )  # fmt: skip
     process.returncode = 0  # it lives on after us; without this Popen warns when it is collected
     started = start_time(process.pid)
-    return Service(name=name, pid=process.pid, started=started or 0, boot=_boot(), log=str(log), port=port)
+    return Service(name=name, pid=process.pid, started=started or 0, boot=boot_id(), log=str(log), port=port)
 
 
 def stop(service: Service, grace_s: float = GRACE_S) -> bool:
@@ -133,12 +132,6 @@ def stop(service: Service, grace_s: float = GRACE_S) -> bool:
             time.sleep(POLL_S)
         os.killpg(service.pid, signal.SIGKILL)
     return True
-
-
-def start_time(pid: int) -> int | None:
-    """Clock ticks between the boot and a process's start; None when there is none, or only its zombie."""
-    fields = _stat(pid)
-    return int(fields[_START_TIME]) if fields and fields[0] != "Z" else None
 
 
 def free_port(wanted: int | None = None) -> int:
@@ -159,22 +152,10 @@ def last_lines(log: str, count: int = 5) -> str:
     return ""
 
 
-def _stat(pid: int) -> list[str] | None:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return text.rpartition(")")[2].split()
-
-
 def _group_alive(leader: int) -> bool:
     """Does any process of the session's first group live? Zombies do not count: somebody else has to collect them."""
     for folder in Path("/proc").glob("[0-9]*"):
-        fields = _stat(int(folder.name))
+        fields = stat_fields(int(folder.name))
         if fields and fields[0] != "Z" and int(fields[2]) == leader:
             return True
     return False
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

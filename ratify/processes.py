@@ -32,32 +32,39 @@ class ProcessMark(BaseModel):
 def this_process() -> ProcessMark:
     """The mark of the process that asks."""
     pid = os.getpid()
-    return ProcessMark(pid=pid, host=socket.gethostname(), boot=_boot(), started=_started(pid) or 0)
+    return ProcessMark(pid=pid, host=socket.gethostname(), boot=boot_id(), started=start_time(pid) or 0)
 
 
 def is_alive(mark: ProcessMark) -> bool | None:
     """Whether that process still runs; None when it ran on another machine."""
     if mark.host != socket.gethostname():
         return None
-    return mark.boot == _boot() and _started(mark.pid) == mark.started
+    return mark.boot == boot_id() and start_time(mark.pid) == mark.started
 
 
 def pid_is_alive(pid: int) -> bool:
     """Whether any process has this id and is no zombie."""
-    return _started(pid) is not None
+    return start_time(pid) is not None
 
 
-def _boot() -> str:
+def boot_id() -> str:
+    """The kernel's identifier of this boot; empty where there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 
 
-def _started(pid: int) -> int | None:
-    """Start time of a process; None for one that is gone or only waits to be reaped."""
+def start_time(pid: int) -> int | None:
+    """Clock ticks between the boot and a process's start; None for one that is gone or only waits to be reaped."""
+    fields = stat_fields(pid)
+    return None if fields is None or fields[0] in ("Z", "X") else int(fields[_START_FIELD])
+
+
+def stat_fields(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat behind the program's name, state first (proc_pid_stat(5)); None for one that is
+    gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in ("Z", "X") else int(fields[_START_FIELD])

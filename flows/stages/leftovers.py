@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from flows.services import start_time
 from flows.stages.judge_columns import COLUMNS
 from ratify.errors import StoreError
+from ratify.processes import start_time
 from ratify.promotions import POLICIES, Promotions
 from ratify.run_store import MANIFEST, RunStore
 

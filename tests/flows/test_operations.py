@@ -38,9 +38,10 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
-from flows.services import read_stack, start_time
+from flows.services import read_stack
 from ratify.canonical import model_digest
 from ratify.lineage import ROOT
+from ratify.processes import start_time
 from tests.flows.test_gate_cli import MadeRun
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from flows.local_stack import Places, choose_ports, database_url
-from flows.services import Service, Stack, changing, free_port, read_stack, start, start_time, stop, write_stack
+from flows.services import Service, Stack, changing, free_port, read_stack, start, stop, write_stack
 from ratify.errors import ConfigError, StoreError
+from ratify.processes import start_time
 
 SLEEPER = [sys.executable, "-c", "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True); "
            "import time; time.sleep(60)"]  # fmt: skip
