@@ -28,6 +28,8 @@ from ratify.processes import boot_id, start_time, stat_fields
 STATE_FILE = "services.json"
 GRACE_S = 25.0
 """Seconds that a service gets between SIGTERM and SIGKILL."""
+KILLED_S = 10.0
+"""Seconds that the kernel gets to take a killed one away."""
 POLL_S = 0.05
 LOOPBACK = "127.0.0.1"
 
@@ -127,10 +129,9 @@ def stop(service: Service, grace_s: float = GRACE_S) -> bool:
         return False
     with contextlib.suppress(ProcessLookupError):
         os.killpg(service.pid, signal.SIGTERM)
-        end = time.monotonic() + grace_s
-        while _group_alive(service.pid) and time.monotonic() < end:
-            time.sleep(POLL_S)
+        _wait_for_group(service.pid, grace_s)
         os.killpg(service.pid, signal.SIGKILL)
+        _wait_for_group(service.pid, KILLED_S)
     return True
 
 
@@ -150,6 +151,12 @@ def last_lines(log: str, count: int = 5) -> str:
         lines = Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
         return " | ".join(line.strip() for line in lines[-count:] if line.strip())
     return ""
+
+
+def _wait_for_group(leader: int, most_s: float) -> None:
+    end = time.monotonic() + most_s
+    while _group_alive(leader) and time.monotonic() < end:
+        time.sleep(POLL_S)
 
 
 def _group_alive(leader: int) -> bool:
