@@ -19,7 +19,6 @@ from flows.context import RunContext
 from flows.stages.judging import answering_judge, check_judge, constitution_of, judge_shape, make_judge, money_spent
 from flows.stages.reward_judging import RewardJudge, calls_per_step, named_principles
 from flows.stages.reward_service import Serving, Working, serving_rewards
-from flows.stages.rollout_desk import serving_rollouts
 from flows.stages.selection import training_prompts
 from flows.stages.spending import judging_budget
 from flows.stages.stage import Metrics, Stage
@@ -127,6 +126,7 @@ def _run(context: RunContext, stage: StageStore, judge: AskedJudge | None) -> Me
     judged = f", which asks the judge at most {most:,} questions a step" if most else ""
     served = section.sampler == "vllm"
     # Torch comes with it, which nothing else needs in this process.
+    from flows.stages.rollout_desk import serving_rollouts
 
     desk = serving_rollouts(config.policy, spec.rollouts, stage.path / "rollouts.log") if served else nullcontext()
     with desk:

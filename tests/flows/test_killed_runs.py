@@ -2,6 +2,7 @@
 byte."""
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -62,6 +63,7 @@ def test_two_processes_cannot_work_on_one_run(small_run: list[str], ratify: Call
     deadline = time.monotonic() + 60
     while not (lock.exists() and lock.read_text().strip()) and time.monotonic() < deadline:
         time.sleep(0.02)
+    first.send_signal(signal.SIGSTOP)  # however slowly the second one starts, the first one is not done
     second = ratify("generate", *small_run, "--no-prefect")
     first.kill()
     first.communicate()
