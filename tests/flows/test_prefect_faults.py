@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from flows import flow_runs
 from ratify.errors import SchedulerError
 from ratify.lineage import ROOT
@@ -32,6 +34,7 @@ def server_of(pid: int) -> int:
     return servers[0]
 
 
+@pytest.mark.timeout(600)
 def test_a_lost_server_costs_no_stage_and_its_flow_run_is_marked_by_the_next_run(
     small_run: list[str], tmp_path: Path
 ) -> None:
@@ -43,7 +46,7 @@ def test_a_lost_server_costs_no_stage_and_its_flow_run_is_marked_by_the_next_run
         time.sleep(0.02)
     server = server_of(first.pid)
     os.kill(server, signal.SIGKILL)
-    _, said = first.communicate(timeout=90)
+    _, said = first.communicate(timeout=240)
     assert first.returncode == SchedulerError.exit_code, said
     assert "Prefect's server was lost" in said and "Traceback" not in said and "Error logging" not in said
     stage = RunStore(run).stage("generate")
