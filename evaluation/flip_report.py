@@ -10,11 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from evaluation.pages import render_page
 from ratify.files import write_json, write_text
 
-TEMPLATES = Path(__file__).parent / "templates"
 CONFLICTING = 0.1
 """From this share of opposite clear views on, two principles are listed as in conflict."""
 Figures = Mapping[str, Any]
@@ -25,7 +23,7 @@ def write_flip_report(folder: Path, figures: Figures) -> list[Path]:
     paths = [folder / f"flips.{kind}" for kind in ("json", "md", "html")]
     write_json(paths[0], dict(figures))
     write_text(paths[1], render_markdown(figures))
-    write_text(paths[2], render_page(figures))
+    write_text(paths[2], render_flips(figures))
     return paths
 
 
@@ -94,13 +92,10 @@ def render_markdown(figures: Figures) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def render_page(figures: Figures) -> str:
+def render_flips(figures: Figures) -> str:
     """The report as one HTML page."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("flips.html.j2").render(
+    return render_page(
+        "flips.html.j2",
         figures=figures,
         conclusion=conclusion(figures),
         warnings=warnings(figures),

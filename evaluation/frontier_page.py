@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation.charts import Scale, axis, nice_scale
 from evaluation.intervals import Estimate
 from evaluation.over_optimisation import FITTED_FROM, Coefficient, Fitted
+from evaluation.pages import render_page
 from evaluation.reward_frontier import FrontierPoint, RewardFrontier
 from ratify.files import write_text
 
-TEMPLATES = Path(__file__).parent / "templates"
 HEIGHT_PX = 200
 CURVE_POINTS = 60
 MOST_TICKS = 6
@@ -43,17 +42,14 @@ def write_frontier_page(path: Path, frontier: RewardFrontier) -> None:
 
 def render_frontier(frontier: RewardFrontier) -> str:
     """The page's HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
     across = _distance_scale(frontier.points)
     panels = [_panel(frontier.proxy, frontier.points, [p.proxy for p in frontier.points], frontier.proxy_curve, across)]
     known = [point for point in frontier.points if point.gold is not None]
     if known:
         golds = [point.gold for point in known if point.gold is not None]
         panels.append(_panel(frontier.gold, known, golds, frontier.gold_curve, across))
-    return environment.get_template("frontier.html.j2").render(
+    return render_page(
+        "frontier.html.j2",
         frontier=frontier, panels=panels, rows=[_row(point)[: 4 if known else 3] for point in frontier.points],
     )  # fmt: skip
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation.catalog import spoken
@@ -18,12 +17,12 @@ from evaluation.charts import bars, curve, nice_scale, stacked
 from evaluation.gate_record import MEANINGS, GateVerdict
 from evaluation.judge_view import judge_view
 from evaluation.judging import Judging
+from evaluation.pages import render_page
 from evaluation.report import EvaluationReport, Sample, StageCost
 from evaluation.terminal import confidence, headline_singles
 from evaluation.views import comparisons, headline, part_label, plot_alone, plot_comparisons, plot_singles, singles
 from ratify.files import write_text
 
-TEMPLATES = Path(__file__).parent / "templates"
 DIVERSITY = (
     *("distinct_1", "distinct_2", "distinct_4", "entropy_1", "entropy_2", "entropy_4", "collision_4", "compression"),
     *("self_repetition", "duplicates", "near_duplicates", "within_prompts", "across_prompts", "vendi"),
@@ -74,13 +73,9 @@ class StageRow(NamedTuple):
 
 def render_html(report: EvaluationReport, gate: GateVerdict | None = None) -> str:
     """The page as text; with the gate's verdict on its first screen where there is one."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["spoken"] = spoken
-    environment.filters["minutes"] = minutes
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
+        filters={"spoken": spoken, "minutes": minutes},
         report=report,
         gate=gate,
         meaning=MEANINGS[gate.decision] if gate else "",

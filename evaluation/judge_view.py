@@ -9,16 +9,15 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation.charts import reliability_svg
 from evaluation.intervals import Estimate
 from evaluation.judge_quality import BiasRow, CalibrationRow, JudgeQuality, PanelQuality
+from evaluation.pages import render_page
 from evaluation.views import Cell
 from ratify.files import write_text
 
-TEMPLATES = Path(__file__).parent / "templates"
 LN_2 = math.log(2)
 """A length slope is per unit of log length; times this it is what twice the words are worth."""
 ABSENT = Cell("–")
@@ -102,12 +101,8 @@ def judge_view(heading: str, quality: JudgeQuality) -> JudgeView:
 
 def write_judge_page(path: Path, title: str, quality: JudgeQuality) -> None:
     """Write one HTML file that opens offline, whole or not at all."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
     view = judge_view("Training pairs", quality)
-    page = environment.get_template("judge.html.j2").render(title=title, judges=[view], quality=quality)
+    page = render_page("judge.html.j2", title=title, judges=[view], quality=quality)
     write_text(path, page)
 
 

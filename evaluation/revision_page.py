@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from evaluation.pages import render_page
 from evaluation.revision_views import (
     PRINCIPLE_HEAD,
     STEP_HEAD,
@@ -25,8 +24,6 @@ from evaluation.revision_views import (
 from evaluation.revisions import RevisionReport
 from ratify.files import write_text
 
-TEMPLATES = Path(__file__).parent / "templates"
-
 
 def write_revision_page(path: Path, report: RevisionReport) -> None:
     """Write the page."""
@@ -35,17 +32,14 @@ def write_revision_page(path: Path, report: RevisionReport) -> None:
 
 def render_revisions(report: RevisionReport) -> str:
     """The page's HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
     found = has_result(report)
     tables = [
         (STEP_HEAD, step_rows(report)),
         (PRINCIPLE_HEAD, principle_rows(report)),
         (TRUTH_HEAD, truth_rows(report)),
     ]
-    return environment.get_template("revisions.html.j2").render(
+    return render_page(
+        "revisions.html.j2",
         title=report.title,
         conclusion=conclusion(report)[:1].upper() + conclusion(report)[1:] + ".",
         warnings=list(warnings(report)),

@@ -10,19 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation.catalog import Quantity, quantity, quantity_of, show, show_interval, split_key, spoken, title
 from evaluation.charts import nice_scale, reliability_svg
 from evaluation.gate_record import MEANINGS
 from evaluation.intervals import Estimate
+from evaluation.pages import render_page
 from evaluation.rounds_charts import EventMark, Point, by_round, ticks
 from evaluation.rounds_report import RoundFigures, RoundsReport, band, worsened
 from evaluation.views import tick_labels
 from ratify.files import write_text
 
-TEMPLATES = Path(__file__).parent / "templates"
 GLANCE = (
     "evaluate/compliance.all", "evaluate/win_rate.all", "evaluate/distinct_2", "evaluate/duplicates",
     "evaluate/kl_to_first", "evaluate/words",
@@ -67,14 +66,11 @@ class Panel(NamedTuple):
 
 def render_rounds(report: RoundsReport) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["spoken"] = spoken
     stems = _stems(report.rounds)
     panels = {stem: drawn for stem in stems if (drawn := panel(report, stem))}
-    return environment.get_template("rounds.html.j2").render(
+    return render_page(
+        "rounds.html.j2",
+        filters={"spoken": spoken},
         report=report,
         lead=lead(report),
         told=sentences(report),
