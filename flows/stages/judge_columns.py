@@ -84,13 +84,18 @@ class JudgeColumns:
         return collection.statistics
 
     def ask_again(self, questions: Mapping[str, Question], folder: Path) -> dict[str, float]:
-        """Have answered questions answered once more, out of the store's sight; log-odds by key."""
+        """Have answered questions answered once more, out of the store's sight; calibrated log-odds by key."""
         store = VerdictStore.in_folder(folder)
         try:
             collection = asyncio.run(collect(self.context, questions, store, folder / "server.log"))
         finally:
             store.close()
-        return {key: each.logit for key, each in collection.verdicts.items() if each.logit is not None}
+        answered = {key: each.logit for key, each in collection.verdicts.items() if each.logit is not None}
+        return {key: self._calibrated(questions[key].principle, logit) for key, logit in answered.items()}
+
+    def _calibrated(self, principle: Principle, logit: float) -> float:
+        (z,) = apply_to_column(np.array([logit]), principle, self.calibrators)
+        return float(z)
 
     def unanswered(self, principle: Principle, rows: Bools, known: set[str]) -> dict[str, Question]:
         """The questions without a verdict about some pairs, less those of `known` keys."""

@@ -17,7 +17,7 @@ from flows.stages.relabel import Bench, context_of
 from judges.dataset import read_labels
 from judges.gold import Gold
 from judges.gold_calibration import read_calibrators
-from judges.questions import Questionnaire
+from judges.questions import Questionnaire, write_questions
 from judges.rules_judge import RulesJudge
 from tests.judges.worlds import asked, constitution, many
 
@@ -53,7 +53,9 @@ def test_a_judge_below_the_least_agreement_stops_with_a_sentence(ratify: RUN, sm
     assert not (folder / "manifest.json").exists() and not (folder / "labels.parquet").exists()
 
 
-def test_calibrated_labels_name_their_calibrator_and_relabelling_uses_it(ratify: RUN, small_run: list[str]) -> None:
+def test_calibrated_labels_name_their_calibrator_and_relabelling_uses_it(
+    ratify: RUN, small_run: list[str], tmp_path: Path
+) -> None:
     said, folder = label(ratify, small_run, "gold.canaries=300", "gold.calibrate=temperature")
     assert said.code == 0
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -68,7 +70,15 @@ def test_calibrated_labels_name_their_calibrator_and_relabelling_uses_it(ratify:
     with Bench(context) as bench:
         rules = constitution_of(context)
         again = bench.aggregate(rules, bench.evidence(rules))
+        (judge,) = bench.judges
+        principle = next(each for each in rules.active if each.id == "concise")
+        worth = judge.worth(principle, judge.column(principle))
+        repeated = judge.ask_again(
+            write_questions(bench.prompts, bench.pairs, [principle], bench.judge).questions, tmp_path
+        )
     assert again.margin.tolist() == [each.margin for each in labels]
+    known = dict(zip(worth.keys.ravel().tolist(), worth.z.ravel().tolist(), strict=True))
+    assert repeated == {key.decode(): known[key] for key in known}, "asked again, it is calibrated alike: no noise"
 
 
 def test_canaries_are_spread_over_the_whole_pass() -> None:
