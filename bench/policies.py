@@ -35,9 +35,9 @@ class Measured(NamedTuple):
     """Replies of one policy and what is known of them."""
 
     replies: list[Completion]
-    reward: list[float]
-    """By the reward model."""
-    log_ratio: list[float]
+    reward: list[float | None]
+    """By the reward model; None for a reply without text, which no model scores."""
+    log_ratio: list[float | None]
     """log π − log π_ref of each reply, nats."""
 
 
@@ -71,8 +71,8 @@ def sample(model: Path, prompts: Sequence[Prompt], per_prompt: int, seed: int) -
 
 def score(
     out: Path, prompts: Sequence[Prompt], replies: Sequence[Completion], models: Mapping[str, Path]
-) -> list[dict[str, Any]]:
-    """What each model says of each reply: `logprob` of policies, `reward` of reward models."""
+) -> list[dict[str, Any] | None]:
+    """What each model says of each reply: `logprob` of policies, `reward` of reward models; None of an empty one."""
     by_id = {prompt.id: prompt for prompt in prompts}
     rows = [
         {
@@ -81,6 +81,7 @@ def score(
             "id": reply.id, "finish_reason": reply.finish_reason, "token_ids": reply.token_ids,
         }
         for reply in replies
+        if reply.text.strip()
     ]  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     data = out / "rows.jsonl"
@@ -89,7 +90,7 @@ def score(
     result = launch(ScoreTask(section=SECTION, models=named, data=data, out=out))
     lines = Path(result.scores or "").read_text(encoding="utf-8").splitlines()
     found = {row["id"]: row for row in map(json.loads, lines)}
-    return [found[reply.id] for reply in replies]
+    return [found.get(reply.id) for reply in replies]
 
 
 class Held(NamedTuple):
@@ -108,8 +109,8 @@ def measured(out: Path, model: Path, held: Held, per_prompt: int) -> Measured:
     rows = score(out, held.prompts, replies, models)
     return Measured(
         replies,
-        [row["reward"]["reward"] for row in rows],
-        [row["new"]["logprob"] - row["reference"]["logprob"] for row in rows],
+        [row["reward"]["reward"] if row else None for row in rows],
+        [row["new"]["logprob"] - row["reference"]["logprob"] if row else None for row in rows],
     )
 
 
@@ -119,7 +120,7 @@ def best_of(found: Measured, n: int, groups: int, per_prompt: int) -> Measured:
     for start in range(0, len(found.replies), per_prompt):
         for group in range(groups):
             numbers = range(start + group * n, start + (group + 1) * n)
-            kept.append(max(numbers, key=found.reward.__getitem__))
+            kept.append(max(numbers, key=lambda number: _or_least(found.reward[number])))
     bound = math.log(n) - (n - 1) / n
     return Measured([found.replies[k] for k in kept], [found.reward[k] for k in kept], [bound] * len(kept))
 
@@ -134,8 +135,8 @@ def figures(found: Measured, before: Measured, prompts: Sequence[Prompt]) -> dic
     lengths = [float(len(reply.text.split())) for reply in found.replies]
     return {
         "compliance": {name: mean(values, owners, share=True).model_dump() for name, values in shares.items()},
-        "kl": mean(found.log_ratio, owners).model_dump(),
-        "reward": mean(found.reward, owners).model_dump(),
+        "kl": _mean(found.log_ratio, owners).model_dump(),
+        "reward": _mean(found.reward, owners).model_dump(),
         "distinct_2": ngram_figures(old, new, 2).distinct.new.model_dump(),
         "words": ratio(lengths, [1.0] * len(lengths), owners).model_dump(),
         "replies": len(owners),
@@ -153,6 +154,15 @@ def line(name: str, row: Mapping[str, Any]) -> str:
 
 HEAD = "| | " + " | ".join([ALL + " six, %", *(name.replace("_", " ") for name in NAMES[1:])])
 HEAD += " | KL, nats | reward model | distinct-2, % | words | seconds |\n|" + "---|" * (len(NAMES) + 6)
+
+
+def _mean(values: Sequence[float | None], owners: Sequence[str]) -> Estimate:
+    known = [(value, owner) for value, owner in zip(values, owners, strict=True) if value is not None]
+    return mean([value for value, _ in known], [owner for _, owner in known])
+
+
+def _or_least(reward: float | None) -> float:
+    return -math.inf if reward is None else reward
 
 
 def _share(found: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from bench.objectives import ALONE, CONFIG, SHARED, WHAT
-from bench.policies import Measured, best_of
+from bench.policies import Measured, best_of, figures, heldout
 from ratify.config import load_config
 from ratify.types import Completion
 
@@ -25,6 +25,15 @@ def test_the_best_of_each_group_is_kept() -> None:
     assert [one.id for one in best.replies] == ["1", "3", "5", "6"]
     assert best.reward == [5.0, 3.0, 4.0, 9.0] and best.log_ratio == pytest.approx([math.log(2) - 0.5] * 4)
     assert [one.id for one in best_of(drawn, 4, groups=1, per_prompt=4).replies] == ["1", "6"]
+
+
+def test_a_reply_without_text_is_never_the_best_and_in_no_mean() -> None:
+    drawn = Measured([reply(n) for n in range(4)], [None, -5.0, None, None], [None, 0.5, None, None])
+    best = best_of(drawn, 2, groups=2, per_prompt=4)
+    assert [one.id for one in best.replies] == ["1", "2"] and best.reward == [-5.0, None]
+    asked = heldout(1)[0]
+    found = figures(drawn, drawn, [asked.model_copy(update={"id": str(n)}) for n in range(2)])
+    assert found["reward"]["value"] == -5.0 and found["kl"]["value"] == 0.5 and found["replies"] == 4
 
 
 @pytest.mark.parametrize("name", WHAT)
