@@ -125,6 +125,12 @@ def best_of(found: Measured, n: int, groups: int, per_prompt: int) -> Measured:
     return Measured([found.replies[k] for k in kept], [found.reward[k] for k in kept], [bound] * len(kept))
 
 
+def known_mean(values: Sequence[float | None], owners: Sequence[str]) -> Estimate:
+    """The mean of what is known, `owners` being the prompts that the interval is over."""
+    known = [(value, owner) for value, owner in zip(values, owners, strict=True) if value is not None]
+    return mean([value for value, _ in known], [owner for _, owner in known])
+
+
 def figures(found: Measured, before: Measured, prompts: Sequence[Prompt]) -> dict[str, Any]:
     """Everything that a line of the table holds; intervals over prompts."""
     questions = {prompt.id: prompt.messages[-1].content for prompt in prompts}
@@ -135,8 +141,8 @@ def figures(found: Measured, before: Measured, prompts: Sequence[Prompt]) -> dic
     lengths = [float(len(reply.text.split())) for reply in found.replies]
     return {
         "compliance": {name: mean(values, owners, share=True).model_dump() for name, values in shares.items()},
-        "kl": _mean(found.log_ratio, owners).model_dump(),
-        "reward": _mean(found.reward, owners).model_dump(),
+        "kl": known_mean(found.log_ratio, owners).model_dump(),
+        "reward": known_mean(found.reward, owners).model_dump(),
         "distinct_2": ngram_figures(old, new, 2).distinct.new.model_dump(),
         "words": ratio(lengths, [1.0] * len(lengths), owners).model_dump(),
         "replies": len(owners),
@@ -154,11 +160,6 @@ def line(name: str, row: Mapping[str, Any]) -> str:
 
 HEAD = "| | " + " | ".join([ALL + " six, %", *(name.replace("_", " ") for name in NAMES[1:])])
 HEAD += " | KL, nats | reward model | distinct-2, % | words | seconds |\n|" + "---|" * (len(NAMES) + 6)
-
-
-def _mean(values: Sequence[float | None], owners: Sequence[str]) -> Estimate:
-    known = [(value, owner) for value, owner in zip(values, owners, strict=True) if value is not None]
-    return mean([value for value, _ in known], [owner for _, owner in known])
 
 
 def _or_least(reward: float | None) -> float:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from bench.objectives import ALONE, CONFIG, SHARED, WHAT
-from bench.policies import Measured, best_of, figures, heldout
+from bench.policies import Measured, best_of, known_mean
 from ratify.config import load_config
 from ratify.types import Completion
 
@@ -28,12 +28,13 @@ def test_the_best_of_each_group_is_kept() -> None:
 
 
 def test_a_reply_without_text_is_never_the_best_and_in_no_mean() -> None:
-    drawn = Measured([reply(n) for n in range(4)], [None, -5.0, None, None], [None, 0.5, None, None])
+    rewards = [None, -5.0, None, None, -1.0, None, None, None]
+    drawn = Measured([reply(n) for n in range(8)], rewards, [None, 0.5, None, None, 0.1, None, None, None])
     best = best_of(drawn, 2, groups=2, per_prompt=4)
-    assert [one.id for one in best.replies] == ["1", "2"] and best.reward == [-5.0, None]
-    asked = heldout(1)[0]
-    found = figures(drawn, drawn, [asked.model_copy(update={"id": str(n)}) for n in range(2)])
-    assert found["reward"]["value"] == -5.0 and found["kl"]["value"] == 0.5 and found["replies"] == 4
+    assert [one.id for one in best.replies] == ["1", "2", "4", "6"] and best.reward == [-5.0, None, -1.0, None]
+    owners = [one.prompt_id for one in drawn.replies]
+    assert known_mean(drawn.reward, owners).value == -3.0
+    assert known_mean(drawn.log_ratio, owners).value == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("name", WHAT)
