@@ -7,7 +7,7 @@ PYTORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 STAMP := $(VENV)/installed
 WORKERS ?= 2
 
-.PHONY: demo up test lint format types demo-models help clean
+.PHONY: demo up test test-slow lint format types demo-models help clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -19,8 +19,11 @@ demo: $(STAMP)  ## Install what is missing, then run the whole pipeline on the d
 up: $(STAMP)  ## Start the scheduler and its page, a worker and the deployments (`ratify down` ends them)
 	$(BIN)/ratify up
 
-test: $(STAMP)  ## Install what is missing, then run every test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+test: $(STAMP)  ## Install what is missing, then run the tests (under ten minutes on two cores)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+
+test-slow: $(STAMP)  ## The tests of whole services: schedules, cancellations, lost servers, kills (some minutes more)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow
 
 lint: $(STAMP)  ## Style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .
