@@ -4,8 +4,9 @@ and counts.
     python -m bench.chat_server [--latency 0.2 | --log-normal 2.0 0.8] [--port 0]
 
 It prints its address and serves until it is killed or its standard input ends, so that it never outlives who started
-it. The n-th request after a reset waits the same in every run. `GET /counts` says what it was sent, `POST /reset`
-forgets it. Left out: models, faults (`tests/judges/fake_server.py` misbehaves), streaming.
+it. The n-th request after a reset waits the same in every run. `GET /counts` says what it was sent and how long it took
+from the first request to the last answer, `POST /reset` forgets it. Left out: models, faults
+(`tests/judges/fake_server.py` misbehaves), streaming.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import math
 import random
 import subprocess
 import sys
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -42,6 +44,7 @@ class _Server:
         self._draw = random.Random(0)
         self._seen: Counter[bytes] = Counter()
         self._in_flight = self._most_in_flight = 0
+        self._first_asked = self._last_answered = 0.0
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/v1/chat/completions":
@@ -51,11 +54,15 @@ class _Server:
         if request.path == "/reset":
             self._forget()
         return web.json_response(
-            {"requests": self._seen.total(), "distinct": len(self._seen), "most_in_flight": self._most_in_flight}
-        )
+            {
+                "requests": self._seen.total(), "distinct": len(self._seen), "most_in_flight": self._most_in_flight,
+                "seconds": self._last_answered - self._first_asked,
+            }
+        )  # fmt: skip
 
     async def _chat(self, request: web.BaseRequest) -> web.StreamResponse:
         mark = hashlib.blake2b(await request.read(), digest_size=16).digest()
+        self._first_asked = self._first_asked or time.monotonic()
         self._seen[mark] += 1
         self._in_flight += 1
         self._most_in_flight = max(self._most_in_flight, self._in_flight)
@@ -63,6 +70,7 @@ class _Server:
             await asyncio.sleep(self._wait_s())
         finally:
             self._in_flight -= 1
+            self._last_answered = time.monotonic()
         return web.Response(body=self._answers[mark[0] % ANSWERS], content_type="application/json")
 
     def _wait_s(self) -> float:

@@ -1,6 +1,7 @@
 """Labelling at the wire's speed: our engine beside the bare loops that are its ceilings, against a fake server.
 
-    python -m bench.labelling [--quick] [--json PATH]
+    python -m bench.labelling [--quick] [--only cases|processes|memory] [--json PATH]
+                              [--curator PYTHON] [--distilabel PYTHON]
 
 The server runs in a process of its own and waits 0.2 s per request, or log-normally with a mean of 2 s and a sigma of
 0.8; each contender runs in a fresh process, and the contenders take turns, so that what else the machine does hits all
@@ -17,12 +18,14 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.chat_server import reset, serving
+from bench.chat_server import counts, reset, serving
+from bench.labelling_contenders import write_requests
 from ratify.files import write_json
 from ratify.lineage import ROOT
 
@@ -49,6 +52,11 @@ CASES = (
     Case("64 in flight, log-normal 2 s", TAIL, 64, 640, "aiohttp", 0.95),
 )
 LOOPS = ("aiohttp", "sdk", "ratify")
+PEER_CALLS = 3_000
+"""A peer makes no more of them, since some do a few dozen a second."""
+PEERS = ("curator", "distilabel")
+Peers = dict[str, str]
+"""Their interpreters, by name."""
 MOST_CPU_MS = 1.2
 LEAST_SPEED_UP = 1.8
 MOST_BYTES = 300e6
@@ -76,19 +84,42 @@ def take(contender: str, url: str, calls: int, in_flight: int) -> Pass:
     return Pass(found["calls"] / found["seconds"], spent, found["peak_bytes"], helpers)
 
 
-def compare(case: Case, turns: int, share: float) -> dict[str, Any]:
+def take_peer(name: str, python: str, url: str, requests: Path, in_flight: int) -> Pass:
+    """Run one peer by its own interpreter; everything that it was given must have been asked."""
+    reset(url)
+    script = ROOT / "bench" / f"peer_{name}.py"
+    command = [python, "-P", str(script), url, str(requests), str(in_flight)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=requests.parent)
+    if done.returncode:
+        raise SystemExit(f"{name} by {python} failed:\n{done.stderr[-4000:]}")
+    found, seen = json.loads(done.stdout.splitlines()[-1]), counts(url)
+    calls = found["calls"]
+    assert calls <= seen["distinct"], (found, seen)  # curator asks once more, to find out about limits
+    spent, helpers = (1e3 * found[each] / calls for each in ("cpu_seconds", "helpers_cpu_seconds"))
+    return Pass(calls / min(found["seconds"], seen["seconds"]), spent, found["peak_bytes"], helpers)
+
+
+def compare(case: Case, turns: int, share: float, peers: Peers) -> dict[str, Any]:
     """All contenders under one load, in turns."""
     calls = 2 * max(case.in_flight, int(case.calls * share / 2))
     passes: dict[str, list[Pass]] = defaultdict(list)
-    with serving(*case.server) as url:
+    with serving(*case.server) as url, tempfile.TemporaryDirectory() as folder:
+        requests = Path(folder) / "requests.jsonl"
+        if peers:
+            write_requests(requests, min(calls, PEER_CALLS))
         for _ in range(turns):
             for contender in LOOPS:
                 passes[contender].append(take(contender, url, calls, case.in_flight))
+            for name, python in peers.items():
+                passes[name].append(take_peer(name, python, url, requests, case.in_flight))
     print(f"\n{case.title}: {calls:,} calls, {turns} turns")
     rows = [_row(name, taken, passes) for name, taken in passes.items()]
     ratio = next(row[f"of_{case.ceiling}"] for row in rows if row["contender"] == "ratify")
     reached = "reached" if ratio >= case.target else "NOT reached"
     print(f"  ratify / {case.ceiling} = {ratio:.3f}, target {case.target:.2f}: {reached}")
+    for name in peers:
+        both = zip(passes["ratify"], passes[name], strict=True)
+        print(f"  ratify / {name} = {statistics.median(ours.rate / theirs.rate for ours, theirs in both):.2f}")
     return {"case": case.title, "calls": calls, "turns": turns, "rows": rows, "ratio": ratio, "target": case.target}
 
 
@@ -103,7 +134,7 @@ def _row(name: str, taken: Sequence[Pass], passes: dict[str, list[Pass]]) -> dic
 
 
 def _line(name: str, taken: Pass) -> str:
-    spent = f"{taken.cpu_ms:6.2f} ms of processor per call"
+    spent = f"{taken.cpu_ms + taken.helpers_cpu_ms:6.2f} ms of processor per call"
     return f"  {name:12} {taken.rate:8.1f} calls/s {spent} {taken.peak_bytes / 1e6:6.0f} MB"
 
 
@@ -136,7 +167,7 @@ def processes(calls: int, turns: int) -> dict[str, Any]:
     print(f"\ntwo processes that ask / one, 1,024 in flight, 0.2 s: {ratio:.2f} on {cores} cores")
     print("  (the server and the process that stores take a core each: fewer than four cores say little)")
     print(f"  {bound:.2f} by processor time: the busiest of the three spends that much less per call than the one")
-    print(f"{_line('ratify', one)}\n{_line('ratify2', two)}, {two.helpers_cpu_ms:.2f} ms in the two that ask")
+    print(f"{_line('ratify', one)}\n{_line('ratify2', two)}, {two.helpers_cpu_ms:.2f} ms of it in the two that ask")
     return {"ratio": ratio, "by_processor_time": bound, "target": LEAST_SPEED_UP, "cores": cores}
 
 
@@ -144,15 +175,20 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a fifth of the calls, one turn, 20,000 pairs at most")
+    parser.add_argument("--only", choices=("cases", "processes", "memory"), help="one of the three tables")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    for name in PEERS:
+        parser.add_argument(f"--{name}", metavar="PYTHON", help=f"an interpreter that has {name}")
     arguments = parser.parse_args()
     turns, share = (1, 0.2) if arguments.quick else (5, 1.0)
-    figures = {
-        "cores": len(os.sched_getaffinity(0)),
-        "cases": [compare(case, turns, share) for case in CASES],
-        "processes": processes(4_000 if arguments.quick else 20_000, turns),
-        "memory": memory((1_000, 20_000) if arguments.quick else (1_000, 20_000, 200_000)),
+    peers = {name: path for name in PEERS if (path := getattr(arguments, name))}
+    tables: dict[str, Callable[[], Any]] = {
+        "cases": lambda: [compare(case, turns, share, peers) for case in CASES],
+        "processes": lambda: processes(4_000 if arguments.quick else 20_000, turns),
+        "memory": lambda: memory((1_000, 20_000) if arguments.quick else (1_000, 20_000, 200_000)),
     }
+    figures: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
+    figures |= {name: make() for name, make in tables.items() if arguments.only in (None, name)}
     if arguments.json:
         write_json(arguments.json, figures)
 

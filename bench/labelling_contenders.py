@@ -83,6 +83,12 @@ def _bodies(calls: int) -> list[dict[str, Any]]:
     return [fixed | {"messages": [message.model_dump() for message in messages]} for messages in sent]
 
 
+def write_requests(path: Path, calls: int) -> None:
+    """Write the messages of so many requests, one JSON list per line, for contenders that know nothing of Ratify."""
+    lines = [json.dumps(body["messages"]) for body in _bodies(calls)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 async def _crew(bodies: list[dict[str, Any]], in_flight: int, post: Callable[[dict[str, Any]], Awaitable[Any]]) -> None:
     waiting = iter(bodies)
 
