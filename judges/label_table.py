@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from constitutions.schema import Principle
 from judges.aggregate import OUTCOME_NAMES, Aggregated, Bools
+from judges.arrow_arrays import floats, lists, offsets, row_numbers, texts, texts_of
 from judges.columns import KEY
 from judges.dataset import LABEL_COLUMNS, write_table
 from judges.labels import Labelled, reasons
@@ -23,6 +23,7 @@ from ratify.errors import InputError
 ROWS_AT_ONCE = 10_000
 """Pairs whose keys are sorted at once."""
 
+TEXTS = pa.list_(pa.string())
 MOST_KEYS = 2**31 // 64
 """A column of texts addresses its characters with 32 bits."""
 
@@ -38,15 +39,15 @@ def label_rows(labelled: Labelled, keys: pa.Array) -> pa.Table:
     made = labelled.made
     lost = np.isnan(made.margin)
     columns = [
-        pa.array([a.prompt_id for a, _ in labelled.pairs], pa.string()),
-        pa.array(a_ids, pa.string()),
-        pa.array(b_ids, pa.string()),
-        pa.array([OUTCOME_NAMES[value] for value in made.outcome.tolist()], pa.string()),
-        pa.array(made.probability, pa.float64(), mask=lost),
-        pa.array(made.margin, pa.float64(), mask=lost),
+        texts([a.prompt_id for a, _ in labelled.pairs]),
+        texts(a_ids),
+        texts(b_ids),
+        texts([OUTCOME_NAMES[value] for value in made.outcome.tolist()]),
+        floats(made.probability, lost),
+        floats(made.margin, lost),
         _views(made),
         keys,
-        pa.array([reasons(labelled, row) if failed else [] for row, failed in enumerate(lost)], pa.list_(pa.string())),
+        _reasons(labelled, lost),
         _names(made.principles, labelled.evidence.by_checks),
     ]
     return pa.Table.from_arrays(columns, schema=LABEL_COLUMNS)
@@ -56,31 +57,34 @@ def objective_rows(split: Mapping[str, Labelled]) -> pa.Table:
     """One column of P(a is better) per objective; null where none of its principles speaks or a verdict is missing."""
     pairs = next(iter(split.values())).pairs
     columns = {
-        "prompt_id": pa.array([a.prompt_id for a, _ in pairs], pa.string()),
-        "a_id": pa.array([a.id for a, _ in pairs], pa.string()),
-        "b_id": pa.array([b.id for _, b in pairs], pa.string()),
+        "prompt_id": texts([a.prompt_id for a, _ in pairs]),
+        "a_id": texts([a.id for a, _ in pairs]),
+        "b_id": texts([b.id for _, b in pairs]),
     }
     for name, each in split.items():
-        columns[name] = pa.array(each.made.probability, pa.float64(), mask=np.isnan(each.made.margin))
+        columns[name] = floats(each.made.probability, np.isnan(each.made.margin))
     return pa.table(columns)
 
 
 def _views(made: Aggregated) -> pa.Array:
     seen = ~np.isnan(made.log_odds)
+    kind = LABEL_COLUMNS.field("by_principle").type
     structs = pa.StructArray.from_arrays(
-        [_names(made.principles, seen).values, pa.array(made.log_odds[seen])],
-        fields=list(LABEL_COLUMNS.field("by_principle").type.value_type),
+        [_names(made.principles, seen).values, floats(made.log_odds[seen])], fields=list(kind.value_type)
     )
-    return pa.ListArray.from_arrays(
-        _offsets([seen.sum(axis=1)]), structs, type=LABEL_COLUMNS.field("by_principle").type
-    )
+    return lists(offsets(seen.sum(axis=1)), structs, kind)
+
+
+def _reasons(labelled: Labelled, lost: Bools) -> pa.Array:
+    """Why each failed label has no number."""
+    found = [reasons(labelled, row) if failed else [] for row, failed in enumerate(lost)]
+    return lists(offsets(map(len, found)), texts([each for several in found for each in several]), TEXTS)
 
 
 def _names(principles: Sequence[Principle], marked: Bools) -> pa.Array:
     """Each pair's marked principles as a list of ids."""
-    names = pa.array([principle.id for principle in principles], pa.string())
-    which = pa.array(np.nonzero(marked)[1].astype(np.int32))
-    return pa.ListArray.from_arrays(_offsets([marked.sum(axis=1)]), names.take(which))
+    names = texts([principle.id for principle in principles])
+    return lists(offsets(marked.sum(axis=1)), names.take(row_numbers(np.nonzero(marked)[1])), TEXTS)
 
 
 def verdict_keys(labelled: Labelled) -> pa.Array:
@@ -98,11 +102,6 @@ def verdict_keys(labelled: Labelled) -> pa.Array:
         used += int(kept.sum())
     if used >= MOST_KEYS:
         raise InputError(f"{used:,} verdict keys are too many for one label table; relabel fewer pairs at once")
-    offsets = pa.py_buffer(np.arange(used + 1, dtype=np.int32) * np.int32(64))
-    texts = pa.StringArray.from_buffers(used, offsets, pa.py_buffer(flat[:used].view(np.uint8)))
-    return pa.ListArray.from_arrays(_offsets(counts), texts, type=LABEL_COLUMNS.field("verdict_keys").type)
-
-
-def _offsets(counts: Sequence[NDArray[np.int64]]) -> pa.Array:
-    """Where each list begins, from the lengths of the lists in blocks."""
-    return pa.array(np.concatenate([[0], np.cumsum(np.concatenate([[], *counts]))]).astype(np.int32))
+    characters = flat[:used].view(np.uint8)
+    whole = texts_of(characters, np.arange(used + 1, dtype=np.int32) * np.int32(64))
+    return lists(offsets(np.concatenate([[], *counts])), whole, TEXTS)

@@ -213,16 +213,19 @@ class _Run:
     async def _next(self) -> Question | None:
         """The next question without a verdict; None when there are no more."""
         while not self._ready:
-            made = list(itertools.islice(self._questions, LOOKED_UP_AT_ONCE))
-            if not made:
+            if not self._look_up():
                 return None
-            self._sort_out(made)
-            # Where all is stored, no request would ever let others run.
+            # Where all is stored, no request would ever let others run. Nothing is held meanwhile: every worker waits
+            # here, and what each has just looked up would come to tens of thousands of questions.
             await asyncio.sleep(0)
         return self._ready.popleft()
 
-    def _sort_out(self, made: Iterable[Question]) -> None:
-        """Leave what is stored; a verdict below today's `min_coverage` failed, and asking again would not mend it."""
+    def _look_up(self) -> bool:
+        """Make some questions and leave those that are stored; False when there are no more.
+
+        A stored verdict below today's `min_coverage` failed, and asking again would not mend it.
+        """
+        made = list(itertools.islice(self._questions, LOOKED_UP_AT_ONCE))
         asked = {q.key: q for q in made if q.key not in self._open and q.key not in self._tally.failures}
         for key, verdict in self._store.get(asked).items():
             del asked[key]
@@ -233,6 +236,7 @@ class _Run:
         self._open |= asked.keys()
         self._ready.extend(asked.values())
         self._show_now_and_then()
+        return bool(made)
 
     def _count(self, verdict: Verdict) -> None:
         self._statistics.count_call(verdict)

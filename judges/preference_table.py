@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from judges.aggregate import FAILED, TIE, A, Aggregated
+from judges.arrow_arrays import floats, lists, offsets, row_numbers, texts
 from judges.dataset import MESSAGES, PAIR_COLUMNS, write_table
 from judges.label_table import verdict_keys
 from judges.labels import Labelled
@@ -80,15 +81,15 @@ def preference_rows(
         _conversations([each.prompt_id for each in chosen], prompts),
         _replies(chosen),
         _replies(rejected),
-        pa.array(np.where(for_a, probability, 1.0 - probability)),
-        pa.array(np.abs(made.margin[rows])),
-        pa.array([each.prompt_id for each in chosen], pa.string()),
-        pa.array([each.id for each in chosen], pa.string()),
-        pa.array([each.id for each in rejected], pa.string()),
-        pa.array([each.finish_reason for each in chosen], pa.string()),
-        pa.array([each.finish_reason for each in rejected], pa.string()),
-        keys.take(pa.array(rows)),
-        pa.array([constitution_hash] * len(rows), pa.string()),
+        floats(np.where(for_a, probability, 1.0 - probability)),
+        floats(np.abs(made.margin[rows])),
+        texts([each.prompt_id for each in chosen]),
+        texts([each.id for each in chosen]),
+        texts([each.id for each in rejected]),
+        texts([each.finish_reason for each in chosen]),
+        texts([each.finish_reason for each in rejected]),
+        keys.take(row_numbers(rows)),
+        texts([constitution_hash] * len(rows)),
     ]
     return pa.Table.from_arrays(columns, schema=PAIR_COLUMNS), counts
 
@@ -96,17 +97,18 @@ def preference_rows(
 def _conversations(names: Sequence[str], prompts: Mapping[str, Prompt]) -> pa.Array:
     """Each row's prompt; every prompt is written down once and then referred to."""
     place = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    shown = [[message.model_dump() for message in prompts[name].messages] for name in place]
-    return pa.array(shown, MESSAGES).take(pa.array([place[name] for name in names], pa.int64()))
+    shown = [prompts[name].messages for name in place]
+    turns = [message for messages in shown for message in messages]
+    whole = _turns([turn.role for turn in turns], [turn.content for turn in turns], offsets(map(len, shown)))
+    return whole.take(row_numbers([place[name] for name in names]))
 
 
 def _replies(completions: Sequence[Completion]) -> pa.Array:
     """One assistant turn per row."""
-    turns = pa.StructArray.from_arrays(
-        [
-            pa.array(["assistant"] * len(completions), pa.string()),
-            pa.array([each.text for each in completions], pa.string()),
-        ],
-        fields=list(MESSAGES.value_type),
-    )
-    return pa.ListArray.from_arrays(pa.array(np.arange(len(completions) + 1, dtype=np.int32)), turns, type=MESSAGES)
+    places = np.arange(len(completions) + 1, dtype=np.int32)
+    return _turns(["assistant"] * len(completions), [each.text for each in completions], places)
+
+
+def _turns(roles: Sequence[str], contents: Sequence[str], places: NDArray[np.int32]) -> pa.Array:
+    turns = pa.StructArray.from_arrays([texts(roles), texts(contents)], fields=list(MESSAGES.value_type))
+    return lists(places, turns, MESSAGES)
