@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -491,6 +491,6 @@ class StoreSection(Section):
     @field_validator("url")
     @classmethod
     def _without_password(cls, url: str | None) -> str | None:
-        if url and urlsplit(url).password:
+        if url and (urlsplit(url).password or {"password", "sslpassword"} & parse_qs(urlsplit(url).query).keys()):
             raise ValueError("must not carry a password; put it into PGPASSWORD or ~/.pgpass, which PostgreSQL reads")
         return url

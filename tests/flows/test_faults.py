@@ -1,7 +1,9 @@
 """What a run does when its surroundings fail: a full disk, a judge that answers rubbish, and a key that must not
 leak."""
 
+import base64
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -9,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from ratify.lineage import ROOT
+from ratify.sections import JudgeSection
 from ratify.verdict_store import VerdictStore
 from tests.judges.chaos_server import ChaosServer
 from tests.judges.fake_server import FakeServer
@@ -93,6 +97,43 @@ def test_a_key_that_a_server_echoes_reaches_no_file_message_or_command_line(
     assert SECRET.encode() not in written + said + b"".join(lines)
 
 
+@pytest.mark.timeout(600)
+def test_a_key_that_a_server_echoes_reaches_no_prefect_database_artifact_or_page(
+    small_run: list[str], tmp_path: Path, ratify: Callable[..., object]
+) -> None:
+    """Labels and a relabelling under Prefect: its database holds parameters, logs, states and artifacts."""
+    assert ratify("generate", *small_run, "--no-prefect").code == 0
+    home, edited = tmp_path / "prefect", tmp_path / "edited.yaml"
+    text = Path("constitutions/demo.yaml").read_text()
+    environment = {**os.environ, "PLANTED_KEY": SECRET, "PREFECT_HOME": str(home), "PREFECT_API_URL": ""}
+
+    def told(*arguments: str) -> bytes:
+        command = [sys.executable, "-m", "flows.cli", *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    with ChaosServer(0.6, kinds=("key", "truncated")) as server:
+        server.sound = 4
+        judge = ["judge.kind=model", f"judge.base_url={server.url}", "judge.model=fake", "judge.max_retries=1",
+                 "judge.api_key_env=PLANTED_KEY", "judge.failure_budget=1.0", "judge.timeout_s=5"]  # fmt: skip
+        said = told("label", *small_run, *judge, "labels.pairs_per_prompt=1")
+        echoed = server.spoiled["key"]
+        edited.write_text(text.replace("The reply is polite and respectful.", "The reply is courteous and kind."))
+        said += told("apply", "constitutions/demo.yaml", str(edited), "--run", str(tmp_path / "small"))
+        assert echoed > 0 and server.spoiled["key"] > echoed
+    with sqlite3.connect(home / "prefect.db") as database:
+        assert database.execute("SELECT count(*) FROM artifact").fetchone()[0] > 0
+        (parameters,) = database.execute(
+            "SELECT parameters FROM flow_run WHERE parameters LIKE '%PLANTED_KEY%'"
+        ).fetchone()
+    assert "api_key_env" in parameters
+    (page,) = tmp_path.rglob("flips.html")
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert page.stat().st_size > 0 and SECRET.encode() not in written + said
+    assert base64.b64encode(SECRET.encode()) not in written and b"Bearer sk-" not in written + said
+
+
 def _bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -107,6 +148,9 @@ def _bytes_of(path: Path) -> bytes:
         (f"judge.base_url=http://me:{SECRET}@host/v1", "must not carry a key"),
         (f"judge.base_url=['http://a/v1', 'http://b/v1?key={SECRET}']", "must not carry a key"),
         (f"judge.engine.extra_args=['--api-key={SECRET}']", "VLLM_API_KEY"),
+        (f"panel.judges=[{{name='a', base_url='http://me:{SECRET}@host/v1', model='m'}}]", "must not carry a key"),
+        (f"store.url=postgresql+psycopg://me:{SECRET}@host/db", "must not carry a password"),
+        (f"store.url=postgresql+psycopg://host/db?password={SECRET}", "must not carry a password"),
     ],
 )
 def test_a_key_in_the_configuration_is_refused_without_being_repeated(
@@ -123,3 +167,11 @@ def test_a_key_that_is_none_is_named_by_its_variable(
     monkeypatch.setenv("PLANTED_KEY", f"{SECRET}\nexport OTHER=1")
     said = ratify("generate", *small_run, "policy.api_key_env=PLANTED_KEY", "--no-prefect")
     assert said.code == 5 and "PLANTED_KEY holds no key" in said.err and "planted" not in said.err
+
+
+def test_the_error_of_a_section_does_not_repeat_what_it_was_given() -> None:
+    """Prefect logs it where a deployment's parameters are wrong."""
+    for address in (f"http://me:{SECRET}@host/v1", f"http://host/v1?key={SECRET}"):
+        with pytest.raises(ValidationError, match="must not carry a key") as caught:
+            JudgeSection(base_url=address)
+        assert SECRET not in str(caught.value) + repr(caught.value)
