@@ -110,8 +110,10 @@ class TableWriter:
             self._write(self._rows)
 
     def _write(self, rows: int) -> None:
-        """Rows that lie in several pieces would be cut into pages at the seams, so they are laid together first."""
+        """Rows that lie in several pieces would be cut into pages at the seams, so they are laid together first; the
+        pieces are let go before the group is encoded, which takes as much again."""
         whole = pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table()
-        self._file.write_table(whole.slice(0, rows).combine_chunks(), row_group_size=ROWS_PER_GROUP)
-        rest = whole.slice(rows)
+        group, rest = (part.combine_chunks() for part in (whole.slice(0, rows), whole.slice(rows)))
+        del whole
         self._waiting, self._rows, self._empty = [rest], rest.num_rows, False
+        self._file.write_table(group, row_group_size=ROWS_PER_GROUP)

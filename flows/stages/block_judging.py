@@ -94,7 +94,7 @@ class BlockJudging:
             BudgetError: the judge goes by position.
         """
         context, statistics = self._context, self._tally.statistics
-        biases = fair_biases(context, {name: self._orders.columns(name) for name in self._orders.principles})
+        biases = fair_biases(context, ((name, self._orders.columns(name)) for name in self._orders.principles))
         write_findings(self._log_path.parent, self._judge, biases, self._findings)
         metrics = statistics.metrics() | money_spent(context, statistics) | bias_metrics(biases)
         metrics |= findings_metrics(self._findings) | {DECIDED: self._decided}

@@ -189,7 +189,7 @@ def hear(context: RunContext, questionnaire: Questionnaire, *, log_path: Path, w
     whole = {each.key: each for each in mixed(questionnaire.questions.values(), len(questionnaire.questions), watch)}
     collection = asyncio.run(_collect(context, whole, log_path))
     seen, failures = collection.verdicts, collection.failures
-    biases = fair_biases(context, two_orders(questionnaire, seen))
+    biases = fair_biases(context, two_orders(questionnaire, seen).items())
     findings = None
     if watch:
         findings = examine_canaries(context, watch, constitution, judge, verdicts=seen, failures=failures)
@@ -209,14 +209,16 @@ def money_spent(context: RunContext, statistics: LabellingStatistics) -> dict[st
     return {f"label/money/{price.currency}": price.cost(statistics.prompt_tokens, statistics.completion_tokens)}
 
 
-def fair_biases(context: RunContext, judged: Mapping[str, bias.Judged]) -> list[JudgeBias]:
+def fair_biases(context: RunContext, judged: Iterable[tuple[str, bias.Judged]]) -> list[JudgeBias]:
     """What position, length and format decided, by principle; a judge that goes by position is refused.
+
+    `judged` has a principle's name and its pairs; they are let go once they are measured.
 
     Raises:
         BudgetError: more than `judge.max_same_position` of a principle's pairs prefer the same position in both orders.
     """
     judge, protocol, how = make_judge(context).fingerprint, context.config.judge.protocol, resampling(context)
-    biases = [measure_bias(judge, principle, pairs, how, protocol) for principle, pairs in judged.items()]
+    biases = [measure_bias(judge, principle, pairs, how, protocol) for principle, pairs in judged]
     for found in biases:
         require_fair(found, context.config.judge.max_same_position)
     return biases

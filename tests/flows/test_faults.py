@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -68,70 +69,55 @@ def test_a_key_never_reaches_a_file_or_a_message(small_run: list[str], tmp_path:
     assert SECRET.encode() not in written + b"".join(one.stdout + one.stderr for one in said)
 
 
-def test_a_key_that_a_server_echoes_reaches_no_file_message_or_command_line(
+@pytest.mark.timeout(900)
+def test_a_key_that_a_server_echoes_reaches_no_file_page_message_database_or_command_line(
     small_run: list[str], tmp_path: Path, ratify: Callable[..., object]
 ) -> None:
-    """The judge's server sends the key and the prompt back in its errors, among other faults."""
+    """The judge's server sends the key and the prompt back in its errors, among other faults; under Prefect, whose
+    database holds parameters, logs, states and artifacts, and once more while an edit is applied."""
     assert ratify("generate", *small_run, "--no-prefect").code == 0
-    environment = {**os.environ, "PLANTED_KEY": SECRET}
-    lines: set[bytes] = set()
+    edited, home = tmp_path / "edited.yaml", tmp_path / "prefect"
+    text = (ROOT / "constitutions" / "demo.yaml").read_text()
+    edited.write_text(text.replace("The reply is polite and respectful.", "The reply is courteous and kind."))
     with ChaosServer(0.6, kinds=("key", "truncated", "429", "wrong type")) as server:
-        server.sound = 4  # the look at what the server can do
         judge = ["judge.kind=model", f"judge.base_url={server.url}", "judge.model=fake", "judge.max_retries=1",
                  "judge.api_key_env=PLANTED_KEY", "judge.failure_budget=1.0", "judge.timeout_s=5"]  # fmt: skip
-        command = [sys.executable, "-m", "flows.cli", "label", *small_run, *judge, "labels.pairs_per_prompt=1"]
-        child = subprocess.Popen(
-            [*command, "--no-prefect"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        while child.poll() is None:
-            lines |= {_bytes_of(path) for path in Path("/proc").glob("[0-9]*/cmdline")}
-            time.sleep(0.1)
-        assert child.stdout
-        said = child.stdout.read()
-        child.stdout.close()
-        assert server.spoiled["key"] > 0
-    assert child.returncode == 0, said
+        said = b""
+        for command in (
+            ["label", *small_run, *judge, "labels.pairs_per_prompt=1"],
+            ["apply", "constitutions/demo.yaml", str(edited), "--run", str(tmp_path / "small")],
+        ):
+            server.sound = server.requests + 4  # the look at what the server can do
+            before = server.spoiled["key"]
+            said += _said_and_shown(command, home)
+            assert server.spoiled["key"] > before
     failures = [raw for _, _, raw in VerdictStore.in_folder(tmp_path / "small").failures()]
     assert any("cannot serve" in raw and "[redacted]" in raw and "[prompt]" in raw for raw in failures)
-    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert SECRET.encode() not in written + said + b"".join(lines)
-
-
-@pytest.mark.timeout(600)
-def test_a_key_that_a_server_echoes_reaches_no_prefect_database_artifact_or_page(
-    small_run: list[str], tmp_path: Path, ratify: Callable[..., object]
-) -> None:
-    """Labels and a relabelling under Prefect: its database holds parameters, logs, states and artifacts."""
-    assert ratify("generate", *small_run, "--no-prefect").code == 0
-    home, edited = tmp_path / "prefect", tmp_path / "edited.yaml"
-    text = Path("constitutions/demo.yaml").read_text()
-    environment = {**os.environ, "PLANTED_KEY": SECRET, "PREFECT_HOME": str(home), "PREFECT_API_URL": ""}
-
-    def told(*arguments: str) -> bytes:
-        command = [sys.executable, "-m", "flows.cli", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-    with ChaosServer(0.6, kinds=("key", "truncated")) as server:
-        server.sound = 4
-        judge = ["judge.kind=model", f"judge.base_url={server.url}", "judge.model=fake", "judge.max_retries=1",
-                 "judge.api_key_env=PLANTED_KEY", "judge.failure_budget=1.0", "judge.timeout_s=5"]  # fmt: skip
-        said = told("label", *small_run, *judge, "labels.pairs_per_prompt=1")
-        echoed = server.spoiled["key"]
-        edited.write_text(text.replace("The reply is polite and respectful.", "The reply is courteous and kind."))
-        said += told("apply", "constitutions/demo.yaml", str(edited), "--run", str(tmp_path / "small"))
-        assert echoed > 0 and server.spoiled["key"] > echoed
-    with sqlite3.connect(home / "prefect.db") as database:
+    with closing(sqlite3.connect(home / "prefect.db")) as database:
         assert database.execute("SELECT count(*) FROM artifact").fetchone()[0] > 0
-        (parameters,) = database.execute(
-            "SELECT parameters FROM flow_run WHERE parameters LIKE '%PLANTED_KEY%'"
-        ).fetchone()
-    assert "api_key_env" in parameters
-    (page,) = tmp_path.rglob("flips.html")
+        (parameters,) = database.execute("SELECT parameters FROM flow_run").fetchone()
+    assert "PLANTED_KEY" in parameters and [*tmp_path.rglob("flips.html")]
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert page.stat().st_size > 0 and SECRET.encode() not in written + said
-    assert base64.b64encode(SECRET.encode()) not in written and b"Bearer sk-" not in written + said
+    for form in (SECRET.encode(), base64.b64encode(SECRET.encode())):
+        assert form not in written + said
+
+
+def _said_and_shown(command: list[str], home: Path) -> bytes:
+    """What a command prints, and the command lines of all processes meanwhile."""
+    environment = {**os.environ, "PLANTED_KEY": SECRET, "PREFECT_HOME": str(home), "PREFECT_API_URL": ""}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", *command], cwd=ROOT, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    lines: set[bytes] = set()
+    while child.poll() is None:
+        lines |= {_bytes_of(path) for path in Path("/proc").glob("[0-9]*/cmdline")}
+        time.sleep(0.1)
+    assert child.stdout
+    said = child.stdout.read()
+    child.stdout.close()
+    assert child.returncode == 0, said
+    return said + b"".join(lines)
 
 
 def _bytes_of(path: Path) -> bytes:
