@@ -149,7 +149,7 @@ def position_bias(pairs: Judged, how: Resampling = STANDARD) -> PositionBias:
     if not pairs:
         raise EvidenceError("position bias: no pair was judged in both orders")
     columns = columns_of(pairs)
-    prompts, scores = columns.prompts.tolist(), columns.values[:, :2]
+    prompts, scores = columns.prompts, columns.values[:, :2]
     gaps = np.asarray(scores.sum(axis=1) / 2, dtype=np.float64)
     first, second = (scores > 0).all(axis=1), (scores < 0).all(axis=1)
     return PositionBias(
@@ -172,7 +172,7 @@ def partial_slopes(pairs: Judged, how: Resampling = STANDARD) -> dict[str, Estim
     design = np.stack([columns.named(name) for name in names], axis=1)
     leads = (columns.named("a_first") - columns.named("b_first")) / 2
     products = [*(design[:, :, None] * design[:, None, :]).reshape(len(pairs), -1).T, *(design * leads[:, None]).T]
-    prompts = columns.prompts.tolist()
+    prompts = columns.prompts
     found = {}
     for place, name in enumerate(names):
         try:

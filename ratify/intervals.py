@@ -29,6 +29,8 @@ from ratify.errors import InputError
 from ratify.types import Record
 
 Floats = NDArray[np.float64]
+Clusters = Sequence[Hashable] | NDArray[np.int64]
+"""For each observation, the unit that it belongs to."""
 Statistic = Callable[[Floats], Floats]
 """From column sums of shape (..., columns) to values of shape (...)."""
 
@@ -107,14 +109,23 @@ def student(values: Sequence[float], confidence: float = 0.95, n: int | None = N
     return Estimate(value=centre, low=low, high=high, n=n or count, clusters=count, confidence=confidence)
 
 
-def cluster_sums(columns: Sequence[ArrayLike], clusters: Sequence[Hashable]) -> Floats:
+def cluster_sums(columns: Sequence[ArrayLike], clusters: Clusters) -> Floats:
     """Sum each column within each cluster: shape (clusters, columns), clusters in order of first appearance."""
-    numbers: dict[Hashable, int] = {}
-    index = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=np.int64)
+    index, size = _numbered(clusters)
     arrays = [np.asarray(column, dtype=np.float64) for column in columns]
     if any(len(array) != len(index) for array in arrays):
         raise ValueError(f"columns of {[len(array) for array in arrays]} values for {len(index)} cluster names")
-    return np.stack([np.bincount(index, array, minlength=len(numbers)) for array in arrays], axis=1)
+    return np.stack([np.bincount(index, array, minlength=size) for array in arrays], axis=1)
+
+
+def _numbered(clusters: Clusters) -> tuple[NDArray[np.int64], int]:
+    """Each observation's cluster by its number in order of first appearance, and how many there are; numbers in an
+    array never become Python objects."""
+    if isinstance(clusters, np.ndarray):
+        _, first, index = np.unique(clusters, return_index=True, return_inverse=True)
+        return np.argsort(np.argsort(first))[index], len(first)
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=np.int64), len(numbers)
 
 
 def resampled_sums(sums: Floats, how: Resampling) -> Floats:
@@ -165,9 +176,7 @@ def bca(sums: Floats, statistic: Statistic, how: Resampling) -> Interval:
     return Interval(float(low), float(high))
 
 
-def estimate(
-    columns: Sequence[ArrayLike], clusters: Sequence[Hashable], statistic: Statistic, how: Resampling
-) -> Estimate:
+def estimate(columns: Sequence[ArrayLike], clusters: Clusters, statistic: Statistic, how: Resampling) -> Estimate:
     """A statistic of column sums with its clustered interval.
 
     Raises:
@@ -184,15 +193,13 @@ def estimate(
     return Estimate(value=value, low=low, high=high, n=len(clusters), clusters=len(sums), confidence=how.confidence)
 
 
-def ratio(
-    numerators: ArrayLike, denominators: ArrayLike, clusters: Sequence[Hashable], how: Resampling = STANDARD
-) -> Estimate:
+def ratio(numerators: ArrayLike, denominators: ArrayLike, clusters: Clusters, how: Resampling = STANDARD) -> Estimate:
     """Sum of numerators over sum of denominators, such as nats per token."""
     return estimate([numerators, denominators], clusters, _quotient, how)
 
 
 def mean(
-    values: Sequence[float] | Floats, clusters: Sequence[Hashable], how: Resampling = STANDARD, share: bool = False
+    values: Sequence[float] | Floats, clusters: Clusters, how: Resampling = STANDARD, share: bool = False
 ) -> Estimate:
     """The mean over all observations, whatever the cluster sizes.
 

@@ -52,6 +52,13 @@ def test_sums_by_cluster() -> None:
     assert sums.tolist() == [[4.0, 2.0], [2.0, 1.0]]
 
 
+def test_clusters_in_an_array_are_those_in_a_list() -> None:
+    clusters, values = np.array([7, 3, 7, -1, 3, 9]), [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    sums = cluster_sums([values, np.ones(6)], clusters)
+    assert (sums == cluster_sums([values, np.ones(6)], clusters.tolist())).all()
+    assert sums.tolist() == [[5.0, 2.0], [18.0, 2.0], [8.0, 1.0], [32.0, 1.0]]
+
+
 def test_resampled_sums_equal_a_plain_loop() -> None:
     sums = np.random.default_rng(0).normal(size=(13, 2))
     how = Resampling(draws=50, seed=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import re
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 
 from constitutions.schema import Constitution
-from judges.labelling import Budget, Collection, Tally, collect_verdicts, label_stream, over_budget
+from judges.labelling import LOOKED_UP_AT_ONCE, Budget, Collection, Tally, collect_verdicts, label_stream, over_budget
 from judges.labels import compute_labels
 from judges.model_judge import ModelJudge
 from judges.question_stream import stream_questions
 from judges.questions import Question, Questionnaire
+from judges.rules_judge import RulesJudge
 from judges.statistics import order_statistics
 from ratify.client import ChatClient
 from ratify.errors import BudgetError, EndpointError, SpendingError, StoreError
@@ -345,3 +347,22 @@ def test_ctrl_c_keeps_what_was_answered(server: FakeServer, store: VerdictStore)
 
     asyncio.run(cancelled())
     assert 0 < server.requests - store.count() <= 8 and store.count() > 8
+
+
+def test_workers_that_wait_hold_no_questions(store: VerdictStore) -> None:
+    """All is stored, so every worker looks up, finds nothing to ask, and lets the others run."""
+    judge, (prompts, pairs) = RulesJudge("pointwise"), many(600)
+    rules = constitution("id: p, checks: [{type: min_words, value: 2}], checks_decide: false")
+    asyncio.run(label_stream(stream_questions(prompts, pairs, rules.active, judge), judge, store,
+                             total=1200, failure_budget=0.0))  # fmt: skip
+    held = []
+
+    def counted() -> Iterator[Question]:
+        for number, question in enumerate(stream_questions(prompts, pairs, rules.active, judge), 1):
+            if number % LOOKED_UP_AT_ONCE == 0:
+                held.append(sum(isinstance(each, Question) for each in gc.get_objects()))
+            yield question
+
+    tally = asyncio.run(label_stream(counted(), judge, store, total=1200, failure_budget=0.0))
+    assert tally.statistics.reused == 1200 and judge.concurrency * LOOKED_UP_AT_ONCE > 1200
+    assert max(held) < 3 * LOOKED_UP_AT_ONCE
