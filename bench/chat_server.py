@@ -5,7 +5,7 @@ and counts.
 
 It prints its address and serves until it is killed or its standard input ends, so that it never outlives who started
 it. The n-th request after a reset waits the same in every run. `GET /counts` says what it was sent and how long it took
-from the first request to the last answer, `POST /reset` forgets it. Left out: models, faults
+from the first request to the last answer and on the processor, `POST /reset` forgets it. Left out: models, faults
 (`tests/judges/fake_server.py` misbehaves), streaming.
 """
 
@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 import time
@@ -26,18 +27,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aiohttp import web
-
 from ratify.lineage import ROOT
 
 ANSWERS = 64
 """Different answers; which one a request gets depends on nothing but its text."""
 
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+
 
 class _Server:
     def __init__(self, latency_s: float, log_normal: tuple[float, float] | None) -> None:
         self._latency_s, self._log_normal = latency_s, log_normal
-        self._answers = [_answer(number) for number in range(ANSWERS)]
+        self._answers = [_response(_answer(number)) for number in range(ANSWERS)]
         self._forget()
 
     def _forget(self) -> None:
@@ -45,33 +46,33 @@ class _Server:
         self._seen: Counter[bytes] = Counter()
         self._in_flight = self._most_in_flight = 0
         self._first_asked = self._last_answered = 0.0
+        self._worked = time.process_time()
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path == "/v1/chat/completions":
-            return await self._chat(request)
-        if request.path == "/v1/models":
-            return web.json_response({"object": "list", "data": [{"id": "fake", "object": "model"}]})
-        if request.path == "/reset":
-            self._forget()
-        return web.json_response(
-            {
-                "requests": self._seen.total(), "distinct": len(self._seen), "most_in_flight": self._most_in_flight,
-                "seconds": self._last_answered - self._first_asked,
-            }
-        )  # fmt: skip
-
-    async def _chat(self, request: web.BaseRequest) -> web.StreamResponse:
-        mark = hashlib.blake2b(await request.read(), digest_size=16).digest()
+    def chat(self, body: bytes) -> tuple[bytes, float]:
+        """The answer to a request that has come, and how many seconds it waits."""
+        mark = hashlib.blake2b(body, digest_size=16).digest()
         self._first_asked = self._first_asked or time.monotonic()
         self._seen[mark] += 1
         self._in_flight += 1
         self._most_in_flight = max(self._most_in_flight, self._in_flight)
-        try:
-            await asyncio.sleep(self._wait_s())
-        finally:
-            self._in_flight -= 1
-            self._last_answered = time.monotonic()
-        return web.Response(body=self._answers[mark[0] % ANSWERS], content_type="application/json")
+        return self._answers[mark[0] % ANSWERS], self._wait_s()
+
+    def ended(self) -> None:
+        """A request was answered, or nobody waits for it any more."""
+        self._in_flight -= 1
+        self._last_answered = time.monotonic()
+
+    def tell(self, path: str) -> bytes:
+        """The answer to what is no chat request."""
+        if path == "/v1/models":
+            return _response(json.dumps({"object": "list", "data": [{"id": "fake", "object": "model"}]}).encode())
+        if path == "/reset":
+            self._forget()
+        found = {
+            "requests": self._seen.total(), "distinct": len(self._seen), "most_in_flight": self._most_in_flight,
+            "seconds": self._last_answered - self._first_asked, "cpu_seconds": time.process_time() - self._worked,
+        }  # fmt: skip
+        return _response(json.dumps(found).encode())
 
     def _wait_s(self) -> float:
         """Fixed, or log-normal of a given mean and sigma."""
@@ -79,6 +80,52 @@ class _Server:
             return self._latency_s
         mean, sigma = self._log_normal
         return self._draw.lognormvariate(math.log(mean) - sigma**2 / 2, sigma)
+
+
+class _Connection(asyncio.Protocol):
+    """HTTP/1.1 as far as clients that keep connections and say how long a body is need it; answers lie ready as bytes,
+    because on few cores a web framework would take the contenders' processor time."""
+
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+        self._received = bytearray()
+        self._waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = bytes(self._received[:end])
+        length = _LENGTH.search(head)
+        whole = end + 4 + (int(length[1]) if length else 0)
+        if len(self._received) < whole:
+            return
+        body, path = bytes(self._received[end + 4 : whole]), head.split(b" ", 2)[1].decode()
+        del self._received[:whole]
+        if path != "/v1/chat/completions":
+            self._transport.write(self._server.tell(path))
+            return
+        answer, wait_s = self._server.chat(body)
+        self._waiting = asyncio.get_running_loop().call_later(wait_s, self._answer, answer)
+
+    def _answer(self, answer: bytes) -> None:
+        self._waiting = None
+        self._server.ended()
+        self._transport.write(answer)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._server.ended()
+
+
+def _response(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
 def _answer(number: int) -> bytes:
@@ -99,12 +146,10 @@ def _answer(number: int) -> bytes:
 
 
 async def _serve(server: _Server, port: int) -> None:
-    runner = web.ServerRunner(web.Server(server.handle, access_log=None))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, backlog=2048).start()
-    print(json.dumps({"port": runner.addresses[0][1]}), flush=True)
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: _Connection(server), "127.0.0.1", port, backlog=2048)
+    print(json.dumps({"port": listening.sockets[0].getsockname()[1]}), flush=True)
     await asyncio.to_thread(sys.stdin.read)
-    await runner.cleanup()
 
 
 @contextmanager
