@@ -71,7 +71,7 @@ class Pass(NamedTuple):
     """Processor time of the contender's process per call."""
     peak_bytes: float
     helpers_cpu_ms: float
-    """Processor time per call of the processes that it started, their start included."""
+    """Processor time per call of the processes that it started; of peers, their start included."""
     server_cpu_ms: float
     """Processor time per call of the fake server."""
 
