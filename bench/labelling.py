@@ -176,14 +176,16 @@ def processes(calls: int, turns: int) -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0))
     busiest = max(two.cpu_ms, two.helpers_cpu_ms / 2)
     print(f"\ntwo processes that ask / one, 1,024 in flight, 0.2 s: {ratio:.2f} on {cores} cores")
+    most = {}
     for name, taken, longest in (("ratify", one, one.cpu_ms), ("ratify2", two, busiest)):
-        most = min(1e3 / longest, 1e3 * cores / taken.all_cpu_ms, 1024 / 0.2)
+        most[name] = min(1e3 / longest, 1e3 * cores / taken.all_cpu_ms, 1024 / 0.2)
         print(f"{_line(name, taken)}: {taken.cpu_ms:.2f} ms the first process, {taken.helpers_cpu_ms:.2f} those that")
-        print(f"    ask, {taken.server_cpu_ms:.2f} the server, so at most {most:,.0f} calls/s on {cores} cores")
-    bound = one.cpu_ms / busiest
+        print(f"    ask, {taken.server_cpu_ms:.2f} the server, so at most {most[name]:,.0f} calls/s on {cores} cores")
+    bound, allowed = one.cpu_ms / busiest, most["ratify2"] / most["ratify"]
+    print(f"  {allowed:.2f} is the most that these processor times allow on {cores} cores")
     print(f"  {bound:.2f} by processor time: the busiest of the three spends that much less per call than the one")
     return {
-        "ratio": ratio, "by_processor_time": bound, "target": LEAST_SPEED_UP, "cores": cores,
+        "ratio": ratio, "by_processor_time": bound, "allowed": allowed, "target": LEAST_SPEED_UP, "cores": cores,
         "one": one._asdict(), "two": two._asdict(),
     }  # fmt: skip
 
