@@ -17,11 +17,12 @@ from flows.context import CONFIG
 from ratify.canonical import model_digest
 from ratify.config import Config
 from ratify.errors import GateError, InputError, StoreError
-from ratify.gate_section import GateSection
+from ratify.gate_section import CAPABILITY_MARGIN, GateSection
 from ratify.promotions import Event, Pointer, PolicyRecord, Promotions, attempts, changed
 from ratify.run_store import RunStore
 
 TRUTH = "evaluate/compliance.all/difference"
+CAPABILITY = "capability.all"
 REPORT = "report.json"
 
 
@@ -242,10 +243,13 @@ def new_policy(run: Path, report: EvaluationReport) -> PolicyRecord:
 
 
 def _section(config: Config) -> GateSection:
-    """The limits; in a world that knows the truth, the truth is required."""
-    if config.evaluation.world is None:
-        return config.gate
-    return config.gate.model_copy(update={"required": (*config.gate.required, TRUTH)})
+    """The limits; the truth is required in a world that knows it, and a capability suite may not be lost unseen."""
+    section = config.gate
+    if config.evaluation.world is not None:
+        section = section.model_copy(update={"required": (*section.required, TRUTH)})
+    if config.suites.capability is not None and section.margin(CAPABILITY) is None:
+        section = section.model_copy(update={"margins": {**section.margins, CAPABILITY: CAPABILITY_MARGIN}})
+    return section
 
 
 def _begin(promotions: Promotions, report: EvaluationReport) -> None:
