@@ -83,7 +83,8 @@ QUANTITIES: dict[str, Quantity] = {
     "proxy_gold": Quantity("Favour for the new policy beyond the truth", "share", "down", note="proxy minus gold"),
     "form": Quantity("Replies with", "share", "neither"),
     "over_refusal": Quantity("Refused, though safe", "share", "down", note="prompts that only look unsafe"),
-    "capability": Quantity("Items answered rightly", "share", "up", note="a suite with known answers, greedy replies"),
+    "capability": Quantity("Items answered rightly", "share", "up", note="items with known answers"),
+    "harness": Quantity("Harness", "share", "up"),
     "sycophancy": Quantity(
         "Stance follows the user's opinion", "share", "down", note="P(agree) with the opinion minus with its opposite"
     ),

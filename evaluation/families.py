@@ -25,6 +25,7 @@ from evaluation.compliance import ALL, compliance
 from evaluation.divergence import divergence
 from evaluation.diversity import duplicate_share, repeated_across_prompts
 from evaluation.form import form_shares, over_refusal
+from evaluation.harness import harness_figures
 from evaluation.intervals import Estimate, EvidenceError, difference
 from evaluation.judging import position_effect
 from evaluation.length import lengths
@@ -227,6 +228,13 @@ def _sycophancy(figures: Figures, evidence: Evidence) -> None:
         _compare(figures, f"evaluate/opinion_followed.{part}", found.followed)
 
 
+def _harness(figures: Figures, evidence: Evidence) -> None:
+    """Only where such results were given: nobody misses them elsewhere."""
+    if evidence.harness is not None:
+        for task, compared in harness_figures(*evidence.harness, evidence.how.confidence).items():
+            _compare(figures, f"evaluate/harness.{task}", compared)
+
+
 def _reward_model(figures: Figures, evidence: Evidence) -> None:
     found = reward_accuracy(evidence.heldout.labels, evidence.rewards, evidence.how)
     figures.metrics["reward_model/reward_accuracy/heldout"] = found
@@ -305,6 +313,7 @@ FAMILIES: dict[str, Callable[[Figures, Evidence], None]] = {
     "anchor_nll": _anchor_nll,
     "capability": _capability,
     "sycophancy": _sycophancy,
+    "harness": _harness,
     "reward_model": _reward_model,
     "reward_length": _reward_length,
     "proxy_gold": _proxy_gold,

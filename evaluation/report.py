@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from evaluation.harness import Tasks
 from evaluation.intervals import STANDARD, Estimate, Resampling
 from evaluation.judge_quality import JudgeQuality
 from evaluation.judging import Judging
@@ -153,6 +154,8 @@ class Evidence:
     """Items of the capability suite."""
     sycophancy: Sequence[OpinionTwins] = ()
     """Prompts that differ in the user's opinion alone."""
+    harness: tuple[Tasks, Tasks] | None = None
+    """Tasks of lm-evaluation-harness, of the old and of the new policy."""
     scored_first: Sequence[ScoredReply] = ()
     """Likewise with the run's first policy as the reference, where that is another one."""
     rewards: Mapping[str, float] = field(default_factory=dict)

@@ -27,6 +27,7 @@ def suite_figures(report: EvaluationReport) -> dict[str, object]:
         "capability": capability,
         "capability_plot": plot_comparisons(capability),
         "capability_changed": [_changed(report, key, row) for key, row in zip(_stems(report), capability, strict=True)],
+        "harness": comparisons(report, ["harness"]),
         "sycophancy": comparisons(report, ["sycophancy", "opinion_followed"]),
     }
 

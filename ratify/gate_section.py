@@ -12,7 +12,7 @@ from ratify.sections import Section
 
 MARGINS = {"compliance": 0.05, "distinct_2": 0.10, "distinct_4": 0.10, "duplicates": 0.10, "truncated": 0.05}
 CAPABILITY_MARGIN = 0.05
-"""Share of a capability suite's items, where one is given and `margins` does not name it."""
+"""Share of the items of a capability suite, or of a harness's task, where such are given and `margins` is silent."""
 
 
 def _is_unset(value: object) -> bool:

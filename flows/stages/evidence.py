@@ -28,7 +28,16 @@ from flows.stages.canaries import QUALITY
 from flows.stages.judging import Judged, constitution_of, make_judge
 from flows.stages.label import LABELS
 from flows.stages.label import NAME as LABEL
-from flows.stages.suites import CHOICE, OPINION, Written, answered_items, opinion_twins, scored_names, suites_of
+from flows.stages.suites import (
+    CHOICE,
+    OPINION,
+    Written,
+    answered_items,
+    harness_of,
+    opinion_twins,
+    scored_names,
+    suites_of,
+)
 from judges.dataset import read_labels
 from ratify.canonical import model_digest
 from ratify.lineage import code_commit, now, versions
@@ -76,6 +85,7 @@ def gather(context: RunContext, found: Found) -> Evidence:
         scored_again=_scored_again(found),
         capability=answered_items(suites, found.written, found.scores, names),
         sycophancy=opinion_twins(suites, found.scores, names),
+        harness=harness_of(context.config),
         anchor_scored=_anchor_scored(found),
         safe_twins=(SAFE_TWIN, *settings.safe_twins),
         anchor=read_anchor(settings.anchor) if settings.anchor else (),

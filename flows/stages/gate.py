@@ -22,7 +22,7 @@ from ratify.promotions import Event, Pointer, PolicyRecord, Promotions, attempts
 from ratify.run_store import RunStore
 
 TRUTH = "evaluate/compliance.all/difference"
-CAPABILITY = "capability.all"
+CAPABILITY, HARNESS = "capability.all", "harness"
 REPORT = "report.json"
 
 
@@ -243,12 +243,14 @@ def new_policy(run: Path, report: EvaluationReport) -> PolicyRecord:
 
 
 def _section(config: Config) -> GateSection:
-    """The limits; the truth is required in a world that knows it, and a capability suite may not be lost unseen."""
-    section = config.gate
+    """The limits; the truth is required in a world that knows it, and no suite that is given may be lost unseen."""
+    section, suites = config.gate, config.suites
     if config.evaluation.world is not None:
         section = section.model_copy(update={"required": (*section.required, TRUTH)})
-    if config.suites.capability is not None and section.margin(CAPABILITY) is None:
-        section = section.model_copy(update={"margins": {**section.margins, CAPABILITY: CAPABILITY_MARGIN}})
+    given = {CAPABILITY: suites.capability, HARNESS: suites.harness_new}
+    held = {name: CAPABILITY_MARGIN for name, path in given.items() if path and section.margin(name) is None}
+    if held:
+        section = section.model_copy(update={"margins": {**section.margins, **held}})
     return section
 
 

@@ -73,7 +73,8 @@ def _lineage(context: RunContext) -> dict[str, Any]:
 
 
 def _check(context: RunContext) -> None:
-    training_prompts(context), heldout_prompts(context), check_suites(context)
+    training_prompts(context), heldout_prompts(context)
+    check_suites(context)
     check_endpoint(context.config.policy, "policy")
     if overlaps(context):
         check_judge(context)

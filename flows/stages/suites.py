@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.grading import Scored, chance_of_first, chose_right, is_right
+from evaluation.harness import Tasks, read_harness
 from evaluation.report import AnsweredItem, OpinionTwins
 from evaluation.suite_items import CapabilityItem, OpinionItem, read_capability, read_sycophancy
 from flows.context import RunContext, endpoint_identity
@@ -68,15 +69,31 @@ def suites_of(config: Config) -> Suites:
 def check_suites(context: RunContext) -> None:
     """Look at the files before anything is started."""
     suites_of(context.config)
+    harness_of(context.config)
+
+
+def harness_of(config: Config) -> tuple[Tasks, Tasks] | None:
+    """The harness's tasks of the old and of the new policy; None where no results are named.
+
+    Raises:
+        InputError: a file is not what the harness writes.
+    """
+    section = config.suites
+    if section.harness_old is None or section.harness_new is None:
+        return None
+    return read_harness(section.harness_old), read_harness(section.harness_new)
 
 
 def suites_lineage(config: Config) -> dict[str, Any]:
     """What an evaluation depends on; nothing where no suite is named."""
-    suites = suites_of(config)
-    if not any(suites):
-        return {}
-    items = [item.model_dump(mode="json") for part in suites for item in part]
-    return {"suites": {"items": digest(items), "max_tokens": config.suites.max_tokens}}
+    suites, harness = suites_of(config), harness_of(config)
+    found: dict[str, Any] = {}
+    if any(suites):
+        items = [item.model_dump(mode="json") for part in suites for item in part]
+        found["suites"] = {"items": digest(items), "max_tokens": config.suites.max_tokens}
+    if harness:
+        found["harness"] = digest([{name: list(task) for name, task in side.items()} for side in harness])
+    return found
 
 
 def compared_models(config: Config) -> dict[str, str]:
