@@ -22,6 +22,7 @@ from evaluation.suite_items import WHOLE
 
 FIRST = "against_first"
 """Stat of the change against the first policy, on the same items."""
+GIVEN = {"capability": "capability suite", "sycophancy": "sycophancy file"}
 ItemT = TypeVar("ItemT", AnsweredItem, OpinionTwins)
 
 
@@ -112,7 +113,7 @@ def _parts(items: Sequence[ItemT]) -> Iterator[tuple[str, Sequence[ItemT]]]:
 
 def _complete(items: Sequence[AnsweredItem] | Sequence[OpinionTwins], what: str, policies: Sequence[str]) -> None:
     if not items:
-        raise EvidenceError(f"no items for {what} were given")
+        raise EvidenceError(f"no {GIVEN[what]} was given")
     for policy in policies:
         left = [item.id for item in items if getattr(item, policy) is None]
         if left:

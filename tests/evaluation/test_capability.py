@@ -53,7 +53,7 @@ def test_an_item_without_an_answer_is_no_figure() -> None:
     broken = [*items(5, 0, 0, 0), AnsweredItem(id="gone", old=True, new=None)]
     with pytest.raises(EvidenceError, match="1 of 6 items have no answer of the new policy .first: gone."):
         capability(broken)
-    with pytest.raises(EvidenceError, match="no items"):
+    with pytest.raises(EvidenceError, match="no capability suite was given"):
         capability([])
     with pytest.raises(EvidenceError, match="first policy answered 5 of 6"):
         capability([*items(5, 0, 0, 0, first=True), AnsweredItem(id="x", old=True, new=True)])
