@@ -29,6 +29,7 @@ from evaluation.ngram_figures import FIGURES, counts_of
 from evaluation.prompt_groups import GROUPS, group_of_prompts
 from evaluation.rare_words import rare_numbers, rare_words
 from evaluation.repetition import repeated_phrases, self_repetition
+from evaluation.two_samples import classifier_accuracy, mmd
 from evaluation.word_stream import Vocabulary, WordStream, ngram_hashes, word_stream
 
 REPLIES = 100_000
@@ -101,6 +102,14 @@ def spread(stream: WordStream) -> tuple[float, float, float]:
     return within, across_prompt_dispersion(vectors, some.prompts), vendi_score(vectors)
 
 
+def told_apart(stream: WordStream) -> tuple[float, float]:
+    """Classifier and MMD between two samples as large as the report's, as if they were two policies' replies."""
+    size = min(VECTORS, len(stream.lengths) // 2)
+    sides = [stream.chosen(np.arange(start, start + size)) for start in (0, size)]
+    old, new = ((hashed_features(side), np.arange(size) // PER_PROMPT) for side in sides)
+    return classifier_accuracy(old, new).value, mmd(old, new).p_value
+
+
 def measure(replies: int, seed: int = 0) -> dict[str, Any]:
     """Every step of the family for one policy."""
     texts, vocabulary, timed = zipf_texts(replies, seed), Vocabulary(), Timed()
@@ -117,6 +126,7 @@ def measure(replies: int, seed: int = 0) -> dict[str, Any]:
     anchor = zipf_texts(200, seed + 1)
     found["rare"] = timed.step("rare words", lambda: _rare(stream, anchor, vocabulary))
     found["spread"] = timed.step("spread of a sample", lambda: spread(stream))
+    found["told apart"] = timed.step("told apart, MMD", lambda: told_apart(stream))
     total, memory = sum(timed.seconds.values()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return {"replies": replies, "seconds": timed.seconds, "core_seconds": total, "peak_gb": memory, "figures": found}
 

@@ -62,6 +62,9 @@ QUANTITIES: dict[str, Quantity] = {
         "Effective number of replies", "number", "up", 1, "Vendi score, one reply a prompt, hashed words"
     ),
     "told_apart": Quantity("New reply told from old by its words", "share", "neither", note="one half: not at all"),
+    "mmd": Quantity(
+        "Distance between old and new replies", "number", "neither", 3, "MMD, hashed words, 0 to about 1.4"
+    ),
     "rare_mass": Quantity("Rare words, share of all", "share", "up", 2, "rare in the frozen anchor text"),
     "rare_coverage": Quantity("Rare words still used", "share", "up", 1, "of the anchor's, in a fixed number of words"),
     "words": Quantity("Words per reply, mean", "number", "neither"),
@@ -80,6 +83,14 @@ QUANTITIES: dict[str, Quantity] = {
     "proxy_gold": Quantity("Favour for the new policy beyond the truth", "share", "down", note="proxy minus gold"),
     "form": Quantity("Replies with", "share", "neither"),
     "over_refusal": Quantity("Refused, though safe", "share", "down", note="prompts that only look unsafe"),
+    "capability": Quantity("Items answered rightly", "share", "up", note="items with known answers"),
+    "harness": Quantity("Harness", "share", "up"),
+    "sycophancy": Quantity(
+        "Stance follows the user's opinion", "share", "down", note="P(agree) with the opinion minus with its opposite"
+    ),
+    "opinion_followed": Quantity(
+        "Stance turns with the user's opinion", "share", "down", note="items whose likelier reply changes sides"
+    ),
     "anchor_nll": Quantity("Surprise at text by people", "number", "down", 3, "nats per token of the frozen anchor"),
 }
 KAPPA = Quantity("Kappa", "number", "up", 2, "agreement beyond chance")

@@ -28,7 +28,7 @@ def conclude(metrics: Metrics, counts: Mapping[str, int]) -> tuple[tuple[str, ..
     sentences = (_compliance(metrics), _win_rate(metrics), _distance(metrics))
     warnings = (
         *_lost_properties(metrics), _pleasing(metrics), _less_diverse(metrics), _repeats(metrics),
-        _length(metrics), _failed(counts), _weak_judge(metrics),
+        _length(metrics), _forgotten(metrics), _flattering(metrics), _failed(counts), _weak_judge(metrics),
     )  # fmt: skip
     conclusion = tuple(sentence for sentence in sentences if sentence)
     fallback = ("There is no evidence on which to compare the two policies.",)
@@ -125,6 +125,24 @@ def _length(metrics: Metrics) -> str:
         return ""
     of, way = quantity("words"), "longer" if change.value > 0 else "shorter"
     return f"Replies became {way}: {show(old.value + change.value, of)} words instead of {show(old.value, of)}."
+
+
+def _forgotten(metrics: Metrics) -> str:
+    prefix = f"evaluate/capability.{ALL}"
+    old, new, change = (metrics.get(f"{prefix}/{stat}") for stat in ("old", "new", "difference"))
+    if old is None or new is None or change is None or not below(change, 0):
+        return ""
+    return f"Fewer items of the capability suite are answered rightly: {percent(new)} instead of {percent(old)}."
+
+
+def _flattering(metrics: Metrics) -> str:
+    prefix = f"evaluate/sycophancy.{ALL}"
+    old, new, change = (metrics.get(f"{prefix}/{stat}") for stat in ("old", "new", "difference"))
+    if old is None or new is None or change is None or not above(change, 0):
+        return ""
+    of = quantity("sycophancy")
+    told = f"{show(new.value, of, signed=True)} instead of {show(old.value, of, signed=True)}"
+    return f"Its stance follows the user's opinion further: {told} in the chance to agree."
 
 
 def _failed(counts: Mapping[str, int]) -> str:

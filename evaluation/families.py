@@ -20,10 +20,12 @@ from evaluation.agreement import (
     verdict_agreement,
 )
 from evaluation.anchor_nll import anchor_nll, require_one_tokenizer
+from evaluation.capability import FIRST, capability, sycophancy
 from evaluation.compliance import ALL, compliance
 from evaluation.divergence import divergence
 from evaluation.diversity import duplicate_share, repeated_across_prompts
 from evaluation.form import form_shares, over_refusal
+from evaluation.harness import harness_figures
 from evaluation.intervals import Estimate, EvidenceError, difference
 from evaluation.judging import position_effect
 from evaluation.length import lengths
@@ -211,6 +213,28 @@ def _anchor_nll(figures: Figures, evidence: Evidence) -> None:
     _compare(figures, "evaluate/anchor_nll", anchor_nll(evidence.anchor_scored, evidence.how))
 
 
+def _capability(figures: Figures, evidence: Evidence) -> None:
+    for part, found in capability(evidence.capability, evidence.how.confidence).items():
+        stem = f"evaluate/capability.{part}"
+        _compare(figures, stem, found.compared)
+        if found.against_first is not None:
+            figures.metrics[f"{stem}/{FIRST}"] = found.against_first
+        figures.counts |= {f"{stem}/gained": found.gained, f"{stem}/lost": found.lost}
+
+
+def _sycophancy(figures: Figures, evidence: Evidence) -> None:
+    for part, found in sycophancy(evidence.sycophancy, evidence.how).items():
+        _compare(figures, f"evaluate/sycophancy.{part}", found.sway)
+        _compare(figures, f"evaluate/opinion_followed.{part}", found.followed)
+
+
+def _harness(figures: Figures, evidence: Evidence) -> None:
+    """Only where such results were given: nobody misses them elsewhere."""
+    if evidence.harness is not None:
+        for task, compared in harness_figures(*evidence.harness, evidence.how.confidence).items():
+            _compare(figures, f"evaluate/harness.{task}", compared)
+
+
 def _reward_model(figures: Figures, evidence: Evidence) -> None:
     found = reward_accuracy(evidence.heldout.labels, evidence.rewards, evidence.how)
     figures.metrics["reward_model/reward_accuracy/heldout"] = found
@@ -287,6 +311,9 @@ FAMILIES: dict[str, Callable[[Figures, Evidence], None]] = {
     "form": _form,
     "over_refusal": _over_refusal,
     "anchor_nll": _anchor_nll,
+    "capability": _capability,
+    "sycophancy": _sycophancy,
+    "harness": _harness,
     "reward_model": _reward_model,
     "reward_length": _reward_length,
     "proxy_gold": _proxy_gold,

@@ -16,6 +16,7 @@ import math
 from typing import NamedTuple
 
 from evaluation.bounds import contrast, detectable, lower, spent, upper, usable
+from evaluation.capability import FIRST
 from evaluation.catalog import Quantity, quantity_of, show, sibling, split_key
 from evaluation.catalog import title as title_of
 from evaluation.compliance import ALL
@@ -28,6 +29,8 @@ WIN_RATE = f"evaluate/win_rate.{ALL}/rate"
 CONTROLLED = "evaluate/win_rate_length_controlled/rate"
 TRUTH = f"evaluate/compliance.{ALL}/difference"
 KL = "evaluate/kl/k3_per_reply"
+KL_TO_FIRST = "evaluate/kl_to_first/k3_per_reply"
+SYCOPHANCY = f"evaluate/sycophancy.{ALL}/new"
 WORDS = "evaluate/words/new"
 DUPLICATES = "evaluate/duplicates/new"
 GOLD = tuple(f"{stage}/{thing}.{ALL}/accuracy" for stage in ("evaluate", "label") for thing in ("people", "agreement"))
@@ -221,7 +224,10 @@ def _losses(gate: _Gate) -> None:
             change = contrast(new, old)
         if change is not None:
             _loss(gate, key, change, "the parent")
-        _first_loss(gate, key, new)
+        if usable(paired := gate.report.metrics.get(sibling(key, FIRST))) and paired is not None:
+            _loss(gate, key, paired, "the first policy")
+        else:
+            _first_loss(gate, key, new)
 
 
 def _guarded(gate: _Gate, key: str, found: list[str]) -> bool:
@@ -259,6 +265,11 @@ def _budgets(gate: _Gate) -> None:
     section = gate.section
     if section.max_kl is not None and (moved := gate.figure("budget", KL)):
         gate.below("budget", KL, moved, section.max_kl)
+    if section.max_kl_to_first is not None and (moved := gate.figure("budget", far := _far(gate.report))):
+        name = f"{title(KL_TO_FIRST)}, which is the reference" if far == KL else ""
+        gate.below("budget", far, moved, section.max_kl_to_first, name)
+    if section.max_sycophancy is not None and (sways := gate.figure("budget", SYCOPHANCY)):
+        gate.below("budget", SYCOPHANCY, sways, section.max_sycophancy)
     if repeated := gate.figure("budget", DUPLICATES):
         gate.below("budget", DUPLICATES, repeated, section.max_duplicates)
     words, parent = gate.figure("budget", WORDS), gate.figure("budget", sibling(WORDS, "old"))
@@ -270,6 +281,11 @@ def _budgets(gate: _Gate) -> None:
             gate.say("budget", "missing", WORDS, "Length: the first policy's figure was never measured.")
         else:
             _length(gate, words, first, "the first policy's")
+
+
+def _far(report: EvaluationReport) -> str:
+    """The KL to the first policy; the evaluation leaves it out where the reference is that policy."""
+    return KL_TO_FIRST if KL_TO_FIRST in report.metrics or "kl_to_first" in report.missing else KL
 
 
 def _length(gate: _Gate, words: Estimate, other: Estimate, whose: str) -> None:

@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from evaluation.catalog import spoken
+from evaluation.catalog import quantity, show, spoken
 from evaluation.charts import bars, curve, nice_scale, stacked
 from evaluation.gate_record import MEANINGS, GateVerdict
+from evaluation.intervals import Estimate
 from evaluation.judge_view import judge_view
 from evaluation.judging import Judging
 from evaluation.pages import render_page
 from evaluation.report import EvaluationReport, Sample, StageCost
+from evaluation.suite_view import suite_figures
 from evaluation.terminal import confidence, headline_singles
 from evaluation.views import comparisons, headline, part_label, plot_alone, plot_comparisons, plot_singles, singles
 from ratify.files import write_text
@@ -31,6 +33,7 @@ DIVERSITY = (
 LENGTH = ("words", "words_p95", "tokens", "truncated")
 FORM = ("form", "over_refusal", "anchor_nll")
 REWARDS = (("reward_accuracy", "heldout"), ("reward_ece", "heldout"), ("reward_length", "within_prompts"))
+MMD = ("distance", "chance", "p")
 COUNTS = ("wins", "ties", "losses", "failed")
 JUDGED = {"training": "Training pairs", "heldout": "Held-out pairs"}
 GROUPS = {"gain": "Largest gains", "loss": "Largest losses", "random": "Drawn at random"}
@@ -158,13 +161,20 @@ def _figures(report: EvaluationReport) -> dict[str, object]:
         "wins_plot": plot_singles(wins, [part_label(row.title) for row in wins], reference=0.5),
         "distance": distance,
         "distance_plot": plot_singles([row for _, row in distance[:2]], [spoken(stat) for stat, _ in distance[:2]]),
+        "told_apart": next(iter(singles(report, "evaluate", "told_apart", "rate")), None),
+        "mmd": {stat: show(found.value, quantity("mmd")) for stat in MMD if (found := _mmd(report, stat))},
         "diversity": [(row, plot_alone(row)) for row in comparisons(report, DIVERSITY)],
         "length": [(row, plot_alone(row)) for row in comparisons(report, LENGTH)],
         "form": comparisons(report, FORM),
+        **suite_figures(report),
         "proxies": list(zip(*_proxies(report), strict=True)),
         "rewards": [row for thing, stat in REWARDS for row in singles(report, "reward_model", thing, stat)],
         "agreements": [found for found in (_agreement_view(report, *which) for which in AGREEMENTS) if found],
     }
+
+
+def _mmd(report: EvaluationReport, stat: str) -> Estimate | None:
+    return report.metrics.get(f"evaluate/mmd/{stat}")
 
 
 def _proxies(report: EvaluationReport) -> list[list[object]]:

@@ -6,6 +6,7 @@ means over replies or prompts have intervals from resampled prompts, the others 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ from evaluation.ngram_figures import Compared, compared, ngram_figures
 from evaluation.prompt_groups import GROUPS, group_of_prompts
 from evaluation.rare_words import rare_numbers, rare_words
 from evaluation.repetition import compared_repetition
-from evaluation.two_samples import classifier_accuracy
+from evaluation.two_samples import Tested, classifier_accuracy, mmd
 from evaluation.word_stream import Vocabulary, WordStream, word_streams
 from ratify.types import Completion
 
@@ -133,9 +134,30 @@ def _across_prompts(found: Lexical, replies: _Replies) -> None:
 
 def _told_apart(found: Lexical, replies: _Replies) -> None:
     old, new = _samples(replies.streams)
-    found.alone["told_apart/rate"] = classifier_accuracy(
-        (hashed_features(old), old.prompts), (hashed_features(new), new.prompts), replies.how
-    )
+    sides = (hashed_features(old), old.prompts), (hashed_features(new), new.prompts)
+    found.alone["told_apart/rate"] = classifier_accuracy(*sides, replies.how)
+    found.alone |= _distances(mmd(*sides, seed=replies.how.seed), replies.confidence)
+
+
+def _distances(tested: Tested, confidence: float) -> dict[str, Estimate]:
+    """MMD and what chance reaches, as distances (square roots), and the p-value; a permutation test has no interval."""
+    values = {"distance": math.sqrt(tested.statistic), "chance": math.sqrt(tested.by_chance), "p": tested.p_value}
+    return {
+        f"mmd/{stat}": Estimate(value=value, n=2 * tested.pairs, clusters=tested.clusters, confidence=confidence)
+        for stat, value in values.items()
+    }
+
+
+def mmd_between(first: Sequence[Completion], second: Sequence[Completion], seed: int = 0) -> float:
+    """The MMD between two sets of replies to the same prompts, by the same vectors as the report's.
+
+    Raises:
+        EvidenceError: too few prompts have replies of both.
+    """
+    streams = word_streams([first, second], Vocabulary())
+    old, new = _samples((streams[0], streams[1]))
+    tested = mmd((hashed_features(old), old.prompts), (hashed_features(new), new.prompts), 1, seed)
+    return math.sqrt(tested.statistic)
 
 
 def _vendi_by_group(vectors: Floats, prompts: np.ndarray, group: np.ndarray) -> list[float]:

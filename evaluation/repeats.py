@@ -14,6 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from evaluation.families import FAMILIES, Figures
+from evaluation.intervals import EvidenceError
+from evaluation.lexical_family import mmd_between
 from evaluation.report import Evidence, Repeated
 
 REPEATED = ("compliance", "lexical", "duplicates", "length", "form")
@@ -43,6 +45,18 @@ def _figures(evidence: Evidence, number: int) -> dict[str, float]:
 
 def _spread(values: Sequence[float]) -> Repeated:
     return Repeated(values=tuple(values), spread=float(np.std(values, ddof=1)))
+
+
+def floor_of_distance(evidence: Evidence) -> float | None:
+    """The mean MMD between the new policy's replies and the same policy's with other seeds: the floor of every MMD.
+
+    None without repeats, or where too few prompts have replies of both.
+    """
+    try:
+        found = [mmd_between(evidence.new, each, evidence.how.seed) for each in evidence.repeats]
+    except EvidenceError:
+        return None
+    return float(np.mean(found)) if found else None
 
 
 def floor_of_scores(once: Mapping[str, float], again: Mapping[str, float]) -> float | None:

@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from evaluation.harness import Tasks
 from evaluation.intervals import STANDARD, Estimate, Resampling
 from evaluation.judge_quality import JudgeQuality
 from evaluation.judging import Judging
@@ -86,6 +87,26 @@ class ScoredReply(Record):
     """Tokens of the same text under the reference, where they were counted; another number is another tokenizer."""
 
 
+class AnsweredItem(Record):
+    """An item of the capability suite, and which policies answered it rightly; None where one gave no answer."""
+
+    id: str
+    tags: tuple[str, ...] = ()
+    old: bool | None = None
+    new: bool | None = None
+    first: bool | None = None
+    """The run's first policy, where it is another one than the old."""
+
+
+class OpinionTwins(Record):
+    """A sycophancy item: P(the reply that agrees with opinion a) when a, and when b, is the user's opinion."""
+
+    id: str
+    tags: tuple[str, ...] = ()
+    old: tuple[float, float] | None = None
+    new: tuple[float, float] | None = None
+
+
 class Repeated(Record):
     """A figure of one policy that was sampled again with other seeds (A/A)."""
 
@@ -129,6 +150,12 @@ class Evidence:
     """Lines of the anchor under new policy and reference."""
     safe_twins: Sequence[str] = ()
     """Tags of held-out prompts that only look unsafe."""
+    capability: Sequence[AnsweredItem] = ()
+    """Items of the capability suite."""
+    sycophancy: Sequence[OpinionTwins] = ()
+    """Prompts that differ in the user's opinion alone."""
+    harness: tuple[Tasks, Tasks] | None = None
+    """Tasks of lm-evaluation-harness, of the old and of the new policy."""
     scored_first: Sequence[ScoredReply] = ()
     """Likewise with the run's first policy as the reference, where that is another one."""
     rewards: Mapping[str, float] = field(default_factory=dict)
@@ -183,6 +210,8 @@ class EvaluationReport(Record):
     """Key of a figure of the new policy → its values when the same policy is sampled again; empty without A/A seeds."""
     repeated_scores: float | None = None
     """KL between two scorings of the same policy, nats per reply: the floor of every KL."""
+    repeated_distance: float | None = None
+    """Mean MMD between samples of the same policy with other seeds: the floor of `mmd/distance`."""
     identity: RunIdentity
     constitution: ConstitutionText | None = None
     judging: dict[str, Judging] = Field(default_factory=dict)

@@ -10,7 +10,7 @@ from evaluation.diversity import most_repeated
 from evaluation.families import FAMILIES, Figures, judged_sets
 from evaluation.intervals import EvidenceError
 from evaluation.judging import summarise_judging
-from evaluation.repeats import floor_of_scores, repeated_figures
+from evaluation.repeats import floor_of_distance, floor_of_scores, repeated_figures
 from evaluation.report import EvaluationReport, Evidence, Row
 from evaluation.samples import pick_samples
 
@@ -35,6 +35,7 @@ def summarise(evidence: Evidence) -> EvaluationReport:
         counts=figures.counts,
         repeated_samples=repeated_figures(evidence),
         repeated_scores=_floor(evidence),
+        repeated_distance=floor_of_distance(evidence),
         identity=evidence.identity,
         constitution=evidence.constitution,
         judging={

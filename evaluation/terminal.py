@@ -13,7 +13,7 @@ from rich.text import Text
 
 from evaluation.gate_record import MEANINGS, GateVerdict
 from evaluation.report import EvaluationReport
-from evaluation.views import Cell, Single, comparisons, singles
+from evaluation.views import Cell, Single, comparisons, singles, wholes
 
 PLAIN_WIDTH = 100
 GATE_REASONS = 4
@@ -70,7 +70,7 @@ def figures_table(report: EvaluationReport) -> Table:
     table.add_column("figure", overflow="fold", max_width=36)
     for name in ("old", "new", "change"):
         table.add_column(name, justify="right")
-    for row in comparisons(report):
+    for row in (*comparisons(report), *wholes(report)):
         table.add_row(Text(row.title), _cell(row.old), _cell(row.new), _cell(row.change) if row.change else "")
     table.add_section()
     for single in headline_singles(report):

@@ -27,6 +27,7 @@ FEATURES = 256
 PERMUTATIONS = 999
 WIDTH_SAMPLE = 500
 """Replies of each side whose distances set the kernel's width."""
+CHANCE = 0.95
 FOLDS = 5
 MIN_PROMPTS = 20
 
@@ -37,6 +38,10 @@ class Tested(NamedTuple):
     statistic: float
     p_value: float
     pairs: int
+    clusters: int
+    """Prompts among them."""
+    by_chance: float
+    """What 95 in 100 permutations stay below: as far apart as two draws of one policy come to lie."""
 
 
 def pairs_by_prompt(old: Numbers, new: Numbers) -> tuple[Numbers, Numbers]:
@@ -82,7 +87,8 @@ def mmd(
     signs = np.random.default_rng(seed + 1).integers(0, 2, size=(permutations, len(sums))) * 2.0 - 1
     null = (((signs @ sums) / len(gaps)) ** 2).sum(axis=1)
     found = float(((sums.sum(axis=0) / len(gaps)) ** 2).sum())
-    return Tested(found, (1 + int((null >= found * (1 - 1e-9)).sum())) / (permutations + 1), len(gaps))
+    p_value = (1 + int((null >= found * (1 - 1e-9)).sum())) / (permutations + 1)
+    return Tested(found, p_value, len(gaps), len(sums), float(np.quantile(null, CHANCE)))
 
 
 def classifier_accuracy(

@@ -27,6 +27,9 @@ from evaluation.compliance import ALL
 from evaluation.intervals import Estimate
 from evaluation.report import EvaluationReport
 
+SUITES = ("capability", "sycophancy")
+"""Things that are measured on items with known answers."""
+
 
 class Cell(NamedTuple):
     """A value, its interval and what is worth a colour: `good`, `bad` or nothing."""
@@ -98,7 +101,12 @@ def comparisons(report: EvaluationReport, things: Iterable[str] | None = None) -
 def headline(report: EvaluationReport) -> list[Comparison]:
     """The comparisons of the first screen: every property at once, not one by one."""
     names = {title(thing, ALL if thing == "compliance" else "") for thing in COMPARED}
-    return [row for row in comparisons(report) if row.title in names]
+    return [*(row for row in comparisons(report) if row.title in names), *wholes(report)]
+
+
+def wholes(report: EvaluationReport) -> list[Comparison]:
+    """What the suites say of all their items, without the tags."""
+    return [row for thing in SUITES for row in comparisons(report, [thing]) if row.title == title(thing)]
 
 
 def singles(report: EvaluationReport, stage: str, thing: str, stat: str, extra: Sequence[str] = ()) -> list[Single]:
@@ -165,7 +173,7 @@ def _comparison(report: EvaluationReport, key: str) -> Comparison:
     change = report.metrics.get(sibling(key, "difference"))
     return Comparison(
         title=name,
-        label="every property" if parts.part == ALL else spoken(parts.part) or name,
+        label=_label(parts.thing, parts.part) or name,
         note=of.note,
         old=cell(old, of),
         new=cell(new, of)._replace(spread=_spread(report, key, of)),
@@ -173,6 +181,12 @@ def _comparison(report: EvaluationReport, key: str) -> Comparison:
         marks=(_mark("old", old, of), _mark("new", new, of)),
         of=of,
     )
+
+
+def _label(thing: str, part: str) -> str:
+    if part != ALL:
+        return spoken(part)
+    return "every property" if thing == "compliance" else "all items"
 
 
 def _spread(report: EvaluationReport, key: str, of: Quantity) -> str:

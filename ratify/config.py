@@ -36,6 +36,7 @@ from ratify.sections import (
     SupervisedSection,
 )
 from ratify.selection_section import SelectionSection
+from ratify.suites_section import SuitesSection
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -61,6 +62,7 @@ class Config(Section):
     preference: PreferenceSection = PreferenceSection()
     policy_gradient: PolicyGradientSection = PolicyGradientSection()
     evaluation: EvaluationSection = EvaluationSection()
+    suites: SuitesSection = Field(default=SuitesSection(), exclude_if=lambda suites: suites == SuitesSection())
     gate: GateSection = GateSection()
     rounds: RoundsSection = RoundsSection()
     store: StoreSection = StoreSection()

@@ -11,6 +11,12 @@ from pydantic import Field, field_validator
 from ratify.sections import Section
 
 MARGINS = {"compliance": 0.05, "distinct_2": 0.10, "distinct_4": 0.10, "duplicates": 0.10, "truncated": 0.05}
+CAPABILITY_MARGIN = 0.05
+"""Share of the items of a capability suite, or of a harness's task, where such are given and `margins` is silent."""
+
+
+def _is_unset(value: object) -> bool:
+    return value is None
 
 
 class GateSection(Section):
@@ -35,6 +41,10 @@ class GateSection(Section):
     against the parent and against the first policy. Parts follow their whole unless they are named."""
     max_kl: float | None = Field(default=10.0, gt=0)
     """KL to the reference in nats per reply (k3); None asks for nothing."""
+    max_kl_to_first: float | None = Field(default=None, gt=0, exclude_if=_is_unset)
+    """KL to the run's first policy, likewise: what all rounds together may move; None asks for nothing."""
+    max_sycophancy: float | None = Field(default=None, gt=0, le=1, exclude_if=_is_unset)
+    """How far the policy's stance may follow the user's opinion, from 0 to 1; needs `suites.sycophancy`."""
     max_length_ratio: float = Field(default=1.5, gt=1)
     """Mean words per reply over those of the parent, and over those of the first policy."""
     min_length_ratio: float = Field(default=0.5, gt=0, lt=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class PromptFile(Mapping[str, Prompt]):
 def _read(path: Path) -> Iterator[tuple[int, Prompt]]:
     """Every prompt with the place in bytes where it begins."""
     seen: dict[str, int] = {}
-    for number, offset, line in _lines(path):
+    for number, offset, line in numbered_lines(path, "prompt file"):
         prompt = _parse(path, number, line)
         if prompt.id in seen:
             raise InputError(
@@ -72,8 +72,12 @@ def _read(path: Path) -> Iterator[tuple[int, Prompt]]:
         raise InputError(f'prompt file {path} is empty; give it one JSON object per line with a "prompt" or "messages"')
 
 
-def _lines(path: Path) -> Iterator[tuple[int, int, str]]:
-    """The lines that are not blank: their numbers from 1, where they begin, their texts."""
+def numbered_lines(path: Path, what: str) -> Iterator[tuple[int, int, str]]:
+    """The lines that are not blank: their numbers from 1, where they begin in bytes, their texts.
+
+    Raises:
+        InputError: the file, `what` it is named first, is missing or is not UTF-8 text.
+    """
     offset = 0
     try:
         with path.open("rb") as file:
@@ -83,33 +87,48 @@ def _lines(path: Path) -> Iterator[tuple[int, int, str]]:
                     yield number, offset, text
                 offset += len(line)
     except FileNotFoundError:
-        raise InputError(f"prompt file {path} does not exist") from None
+        raise InputError(f"{what} {path} does not exist") from None
     except UnicodeDecodeError as error:
         at = offset + error.start
-        raise InputError(f"prompt file {path} is not UTF-8 text (byte {at}); save it as UTF-8") from None
+        raise InputError(f"{what} {path} is not UTF-8 text (byte {at}); save it as UTF-8") from None
     except OSError as error:
-        raise InputError(f"prompt file {path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{what} {path} cannot be read: {error.strerror}") from None
 
 
 def _parse(path: Path, number: int, line: str) -> Prompt:
+    row = parse_object(path, number, line, _KEYS, 'a prompt is a JSON object, such as {"prompt": "Hello"}')
+    messages = parse_messages(path, number, row)
+    return Prompt(
+        id=str(row.get("id") or digest([message.model_dump() for message in messages])[:16]),
+        messages=messages,
+        tags=parse_tags(path, number, row.get("tags", ())),
+    )
+
+
+def parse_object(path: Path, number: int, line: str, known: Set[str], form: str) -> dict[str, Any]:
+    """A line as an object with known fields only; `form` says what a line should be.
+
+    Raises:
+        InputError: with file and line.
+    """
     try:
         row: Any = json.loads(line)
     except json.JSONDecodeError as error:
         raise InputError.at(path, number, f"not valid JSON ({error.msg} at column {error.colno})") from None
     if not isinstance(row, dict):
-        raise InputError.at(path, number, 'a prompt is a JSON object, such as {"prompt": "Hello"}')
-    unknown = sorted(set(row) - _KEYS)
+        raise InputError.at(path, number, form)
+    unknown = sorted(set(row) - known)
     if unknown:
-        raise InputError.at(path, number, f"unknown field {unknown[0]!r}; known: {', '.join(sorted(_KEYS))}")
-    messages = _messages(path, number, row)
-    return Prompt(
-        id=str(row.get("id") or digest([message.model_dump() for message in messages])[:16]),
-        messages=messages,
-        tags=_tags(path, number, row.get("tags", ())),
-    )
+        raise InputError.at(path, number, f"unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    return row
 
 
-def _messages(path: Path, number: int, row: dict[str, Any]) -> tuple[Message, ...]:
+def parse_messages(path: Path, number: int, row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """The conversation of a row's `prompt` or `messages`, which ends with the user.
+
+    Raises:
+        InputError: with file and line.
+    """
     if ("messages" in row) == ("prompt" in row):
         raise InputError.at(path, number, 'give either "prompt" (a text) or "messages" (a list), not both or neither')
     turns = row["messages"] if "messages" in row else [{"role": "user", "content": row["prompt"]}]
@@ -124,7 +143,12 @@ def _messages(path: Path, number: int, row: dict[str, Any]) -> tuple[Message, ..
     return messages
 
 
-def _tags(path: Path, number: int, tags: Any) -> tuple[str, ...]:
+def parse_tags(path: Path, number: int, tags: Any) -> tuple[str, ...]:
+    """A row's tags.
+
+    Raises:
+        InputError: with file and line.
+    """
     if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
         raise InputError.at(path, number, '"tags" is a list of texts')
     return tuple(tags)

@@ -2,8 +2,8 @@
 
 Sampling, judging and scoring each leave their files as they go, so that a killed evaluation resumes. Files:
 completions of the new policy in `new/` (with `evaluation.aa_seeds` those of the same policy again in `again-N/`),
-scores in `scoring/`, `labels.parquet`, `report.json` (every figure), `gate.json` (may it be promoted?) and
-`report.html`.
+scores in `scoring/`, `labels.parquet`, what the suites showed item by item (`capability.jsonl`, `sycophancy.jsonl`),
+`report.json` (every figure), `gate.json` (may it be promoted?) and `report.html`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,23 @@ from flows.stages.label import NAME as LABEL
 from flows.stages.panel_judging import check_panel, judge_by_all, panel_lineage, panel_summary
 from flows.stages.servers import policy_client
 from flows.stages.stage import Metrics, Stage
+from flows.stages.suites import (
+    Written,
+    answer_in_writing,
+    check_suites,
+    compared_models,
+    score_rows,
+    scored_names,
+    suites_lineage,
+    suites_of,
+    written_answers,
+)
 from generation.sampling import Sampled, sample_completions
 from judges.label_table import write_label_table
 from judges.questions import Pair
 from ratify.canonical import digest, model_digest
 from ratify.config import Config
-from ratify.files import write_text
+from ratify.files import write_records, write_text
 from ratify.rounds import first_policy
 from ratify.run_store import StageStore
 from ratify.sections import OptimiserSection, PolicySection
@@ -62,17 +73,24 @@ def _lineage(context: RunContext) -> dict[str, Any]:
         **panel_lineage(context),
         "evaluation": config.evaluation.model_dump(mode="json"),
         "anchor": digest([*read_anchor(config.evaluation.anchor)]) if config.evaluation.anchor else None,
+        **suites_lineage(config),
         "seed": config.run.seed,
     }
 
 
 def _work(context: RunContext, stage: StageStore) -> Metrics:
     prompts, old = heldout_prompts(context), heldout_completions(context)
-    sampled, repeats = asyncio.run(_sample_new(context, stage, prompts))
+    sampled, repeats, written = asyncio.run(_sample_new(context, stage, prompts))
+    written = _written_by_others(context, stage, written)
     judged = _judge(context, stage, prompts, old, sampled.completions)
     scores = _score(context, stage, prompts, [*old, *sampled.completions])
     metrics = sampling_metrics(f"{NAME}.sampling", sampled) | judged.metrics
-    report = summarise(gather(context, Found(prompts, old, sampled.completions, judged, scores, metrics, repeats)))
+    found = Found(prompts, old, sampled.completions, judged, scores, metrics, repeats, written)
+    evidence = gather(context, found)
+    for name, items in (("capability", evidence.capability), ("sycophancy", evidence.sycophancy)):
+        if items:
+            write_records(stage.path / f"{name}.jsonl", items)
+    report = summarise(evidence)
     write_report(stage.path / "report.json", report)
     verdict = judge_report(context.config.run_dir, report, context.config)
     write_gate(stage.path / "gate.json", verdict)
@@ -83,8 +101,8 @@ def _work(context: RunContext, stage: StageStore) -> Metrics:
 
 async def _sample_new(
     context: RunContext, stage: StageStore, prompts: list[Prompt]
-) -> tuple[Sampled, list[list[Completion]]]:
-    """The new policy's replies; and the same policy's with other seeds, where A/A is asked for."""
+) -> tuple[Sampled, list[list[Completion]], dict[str, Written]]:
+    """The new policy's replies; the same policy's with other seeds, if A/A is asked for; its answers to the suite."""
     policy, seed = new_policy(context.config, train.trained_policy(context)), context.config.run.seed
     async with policy_client(context, policy, log_path=stage.path / "policy.log") as client:
 
@@ -101,7 +119,20 @@ async def _sample_new(
             await once(f"{AGAIN}-{number}", seed + SEED_STEP * number, f"sampling it again, {number} of {wanted}")
             for number in range(1, wanted + 1)
         ]
-    return sampled, [repeat.completions for repeat in repeats]
+        written = {"new": await answer_in_writing(context, client, policy)}
+    return sampled, [repeat.completions for repeat in repeats], written
+
+
+def _written_by_others(context: RunContext, stage: StageStore, written: dict[str, Written]) -> dict[str, Written]:
+    """With the old policy's answers to the capability suite, and the first one's where that is another."""
+    config = context.config
+    policies = {"old": config.policy}
+    if first := compared_models(config).get("first"):
+        policies["first"] = new_policy(config, Path(first))
+    others = {
+        name: written_answers(context, policy, stage.path / f"{name}-policy.log") for name, policy in policies.items()
+    }
+    return written | others
 
 
 def new_policy(config: Config, folder: Path) -> PolicySection:
@@ -136,11 +167,14 @@ def _score(
     config, folder = context.config, stage.path / "scoring"
     rows = folder / "rows.jsonl"
     if not rows.exists():
-        write_text(rows, _score_rows(prompts, completions) + _anchor_rows(config.evaluation.anchor))
+        text = _score_rows(prompts, completions) + _anchor_rows(config.evaluation.anchor)
+        write_text(rows, text + score_rows(suites_of(config)))
     models = {"new": str(train.trained_policy(context)), "reference": config.policy.trainable}
-    first = first_policy(config.run_dir)
+    first, suites = first_policy(config.run_dir), suites_of(config)
     if first and model_digest(first) != model_digest(config.policy.trainable):
         models["first"] = first
+    if any(suites) and scored_names(config)["old"] == "old":
+        models["old"] = compared_models(config)["old"]
     if config.reward_model.enabled:
         models["reward"] = str(train.trained_reward_model(context))
     shared = config.preference.model_dump(include=set(OptimiserSection.model_fields))
@@ -197,4 +231,9 @@ def _summary(metrics: Metrics) -> str:
     )
 
 
-EVALUATE = Stage(NAME, "evaluating the new policy against the old one", _lineage, _work, _summary, check_panel)
+def _check(context: RunContext) -> None:
+    check_suites(context)
+    check_panel(context)
+
+
+EVALUATE = Stage(NAME, "evaluating the new policy against the old one", _lineage, _work, _summary, _check)

@@ -28,6 +28,16 @@ from flows.stages.canaries import QUALITY
 from flows.stages.judging import Judged, constitution_of, make_judge
 from flows.stages.label import LABELS
 from flows.stages.label import NAME as LABEL
+from flows.stages.suites import (
+    CHOICE,
+    OPINION,
+    Written,
+    answered_items,
+    harness_of,
+    opinion_twins,
+    scored_names,
+    suites_of,
+)
 from judges.dataset import read_labels
 from ratify.canonical import model_digest
 from ratify.lineage import code_commit, now, versions
@@ -52,11 +62,14 @@ class Found(NamedTuple):
     metrics: Mapping[str, Any]
     repeats: Sequence[Sequence[Completion]] = ()
     """The new policy sampled again, once a seed."""
+    written: Mapping[str, Written] = {}
+    """`old`, `new` and maybe `first` → their replies to the capability suite."""
 
 
 def gather(context: RunContext, found: Found) -> Evidence:
     """Put everything together; what the run does not have stays absent."""
-    settings = context.config.evaluation
+    settings, suites = context.config.evaluation, suites_of(context.config)
+    names = scored_names(context.config) if any(suites) else {}
     return Evidence(
         identity=_identity(context),
         prompts=found.prompts,
@@ -70,6 +83,9 @@ def gather(context: RunContext, found: Found) -> Evidence:
         rewards=_rewards(found),
         repeats=found.repeats,
         scored_again=_scored_again(found),
+        capability=answered_items(suites, found.written, found.scores, names),
+        sycophancy=opinion_twins(suites, found.scores, names),
+        harness=harness_of(context.config),
         anchor_scored=_anchor_scored(found),
         safe_twins=(SAFE_TWIN, *settings.safe_twins),
         anchor=read_anchor(settings.anchor) if settings.anchor else (),
@@ -176,7 +192,7 @@ def _rewards(found: Found) -> Mapping[str, float]:
     return {
         name: row["reward"]["reward"]
         for name, row in found.scores.items()
-        if row.get("reward") and not name.startswith(ANCHOR)
+        if row.get("reward") and not name.startswith((ANCHOR, CHOICE, OPINION))
     }
 
 

@@ -17,11 +17,12 @@ from flows.context import CONFIG
 from ratify.canonical import model_digest
 from ratify.config import Config
 from ratify.errors import GateError, InputError, StoreError
-from ratify.gate_section import GateSection
+from ratify.gate_section import CAPABILITY_MARGIN, GateSection
 from ratify.promotions import Event, Pointer, PolicyRecord, Promotions, attempts, changed
 from ratify.run_store import RunStore
 
 TRUTH = "evaluate/compliance.all/difference"
+CAPABILITY, HARNESS = "capability.all", "harness"
 REPORT = "report.json"
 
 
@@ -242,10 +243,15 @@ def new_policy(run: Path, report: EvaluationReport) -> PolicyRecord:
 
 
 def _section(config: Config) -> GateSection:
-    """The limits; in a world that knows the truth, the truth is required."""
-    if config.evaluation.world is None:
-        return config.gate
-    return config.gate.model_copy(update={"required": (*config.gate.required, TRUTH)})
+    """The limits; the truth is required in a world that knows it, and no suite that is given may be lost unseen."""
+    section, suites = config.gate, config.suites
+    if config.evaluation.world is not None:
+        section = section.model_copy(update={"required": (*section.required, TRUTH)})
+    given = {CAPABILITY: suites.capability, HARNESS: suites.harness_new}
+    held = {name: CAPABILITY_MARGIN for name, path in given.items() if path and section.margin(name) is None}
+    if held:
+        section = section.model_copy(update={"margins": {**section.margins, **held}})
+    return section
 
 
 def _begin(promotions: Promotions, report: EvaluationReport) -> None:

@@ -18,6 +18,7 @@ from flows.stages.judging_ahead import CALLS, head_start, overlaps
 from flows.stages.selection import contamination, heldout_prompts, selection_metrics, training_prompts
 from flows.stages.servers import check_endpoint, policy_client
 from flows.stages.stage import Metrics, Stage
+from flows.stages.suites import answer_in_writing, check_suites
 from generation.sampling import OnShard, Sampled, read_completions, sample_completions, stream_completions
 from ratify.canonical import digest
 from ratify.files import write_json
@@ -73,6 +74,7 @@ def _lineage(context: RunContext) -> dict[str, Any]:
 
 def _check(context: RunContext) -> None:
     training_prompts(context), heldout_prompts(context)
+    check_suites(context)
     check_endpoint(context.config.policy, "policy")
     if overlaps(context):
         check_judge(context)
@@ -112,6 +114,7 @@ async def _sample_both(context: RunContext, stage: StageStore, on_shard: OnShard
                     on_shard=told,
                 )  # fmt: skip
             metrics |= sampling_metrics(f"generate.{name}", sampled)
+        await answer_in_writing(context, client, config.policy)
     return metrics
 
 

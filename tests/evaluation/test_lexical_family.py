@@ -26,6 +26,8 @@ def test_a_collapsed_policy_moves_every_figure_the_right_way() -> None:
         assert (compared.difference.low > 0) == (better == "down") or thing == "near_duplicates", thing
         assert compared.difference.value == pytest.approx(compared.new.value - compared.old.value)
     assert found.alone["told_apart/rate"].low > 0.9
+    assert found.alone["mmd/distance"].value > 2 * found.alone["mmd/chance"].value
+    assert found.alone["mmd/p"].value == pytest.approx(1 / 1000), "no permutation of 999 reaches it"
 
 
 def test_the_same_policy_twice_is_told_apart_by_nothing() -> None:
@@ -36,6 +38,7 @@ def test_the_same_policy_twice_is_told_apart_by_nothing() -> None:
         if not compared.difference.low <= 0 <= compared.difference.high
     ]  # fmt: skip
     assert len(far) <= 3, f"of {len(found.compared)} intervals at 95 %"
+    assert found.alone["mmd/p"].value > 0.01 and found.alone["mmd/distance"].low is None
 
 
 @pytest.mark.parametrize(

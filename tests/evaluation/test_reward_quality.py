@@ -5,7 +5,7 @@ import pytest
 
 from evaluation.anchor_nll import anchor_nll
 from evaluation.intervals import EvidenceError, Resampling
-from evaluation.repeats import floor_of_scores, repeated_figures
+from evaluation.repeats import floor_of_distance, floor_of_scores, repeated_figures
 from evaluation.report import Evidence, ScoredReply
 from evaluation.reward_quality import (
     FreshPair,
@@ -110,6 +110,17 @@ def test_repeats_have_the_spread_of_their_own_figures(evidence: Evidence) -> Non
     assert found["evaluate/words/new"].spread == pytest.approx(np.std(means, ddof=1))
     assert "evaluate/distinct_2/new" in found and not any(key.endswith("/old") for key in found)
     assert repeated_figures(replace(evidence, repeats=shifted[:1])) == {}, "one repeat has no spread"
+
+
+def test_the_floor_of_mmd_is_the_distance_of_one_policy_from_itself(evidence: Evidence) -> None:
+    from dataclasses import replace
+
+    assert floor_of_distance(evidence) is None
+    same = floor_of_distance(replace(evidence, repeats=[evidence.new, evidence.new]))
+    assert same == 0.0
+    turned = [each.model_copy(update={"text": "quite other words " + each.id}) for each in evidence.new]
+    apart = floor_of_distance(replace(evidence, repeats=[evidence.new, turned]))
+    assert apart is not None and apart > 0.3, "half the distance to replies without a word in common"
 
 
 def test_the_floor_of_kl_is_zero_for_equal_scores_and_grows_with_what_engines_disagree_by() -> None:

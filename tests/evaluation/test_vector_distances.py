@@ -101,11 +101,15 @@ def paired_sides(seed: int, shift: float) -> tuple:
 
 
 def test_mmd_is_calibrated_on_paired_prompts_and_sees_a_shift() -> None:
-    """200 nulls at 5 %: 2 to 20 rejections (probability 0.998); the shift is small beside the spread of prompts."""
-    nulls = [mmd(*paired_sides(seed, 0.0), permutations=99).p_value for seed in range(200)]
-    assert 2 <= sum(p <= 0.05 for p in nulls) <= 20
-    assert np.mean(nulls) == pytest.approx(0.5, abs=0.08)
-    assert mmd(*paired_sides(1, 1.0)).p_value <= 0.01
+    """200 nulls at 5 %: 2 to 20 rejections (probability 0.998), by p and by what chance reaches; the shift is small
+    beside the spread of prompts."""
+    nulls = [mmd(*paired_sides(seed, 0.0), permutations=99) for seed in range(200)]
+    assert 2 <= sum(each.p_value <= 0.05 for each in nulls) <= 20
+    assert 2 <= sum(each.statistic > each.by_chance for each in nulls) <= 20
+    assert np.mean([each.p_value for each in nulls]) == pytest.approx(0.5, abs=0.08)
+    shifted = mmd(*paired_sides(1, 1.0))
+    assert shifted.p_value <= 0.01 and shifted.statistic > 2 * shifted.by_chance
+    assert (shifted.pairs, shifted.clusters) == (120, 60)
 
 
 def test_the_classifier_tells_policies_apart_only_where_they_differ() -> None:

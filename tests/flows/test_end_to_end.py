@@ -20,6 +20,7 @@ Finished = tuple[Path, list[str], subprocess.CompletedProcess[str]]
 OVERRIDES = [
     "run.name=small", "prompts.train_limit=24", "prompts.heldout_limit=16", "sampling.completions_per_prompt=3",
     "evaluation.completions_per_prompt=1", "evaluation.bootstrap_draws=200", "preference.epochs=1",
+    "suites.capability=data/demo/capability.jsonl",
 ]  # fmt: skip
 
 
@@ -41,6 +42,9 @@ def test_a_round_ends_with_a_report(finished_run: Finished) -> None:
     report = json.loads((run / "round-000" / "evaluate" / "report.json").read_text())
     for key in ("evaluate/win_rate.all/rate", "evaluate/kl/k3_per_reply", "evaluate/compliance.all/difference"):
         assert report["metrics"][key]["n"] > 0
+    for side in ("old", "new"):
+        assert report["metrics"][f"evaluate/capability.all/{side}"]["n"] == 100
+        assert report["metrics"][f"evaluate/capability.facts/{side}"]["value"] > 0.5, "no reply comes from elsewhere"
     html = (run / "round-000" / "evaluate" / "report.html").read_text()
     assert "<svg" in html and "http://" not in html.replace("http://www.w3.org", "")
 
