@@ -37,16 +37,16 @@ _undrained: list[Any] = []
 """What Prefect could not tell its server in time."""
 
 
-def run_flow(name: str, config: Config) -> None:
-    """Run the flow `flows.NAME.NAME` on a configuration.
+def run_flow(name: str, config: Config, **parameters: object) -> None:
+    """Run the flow `flows.NAME.NAME` on a configuration, with its other parameters.
 
     Raises:
         SchedulerError: Prefect's server does not answer, or was lost.
         RatifyError: what a stage raised.
     """
     with with_server():
-        flow: Callable[[dict[str, Any]], object] = getattr(importlib.import_module(f"flows.{name}"), name)
-        _run(lambda: flow(config.model_dump(mode="json")), config)
+        flow: Callable[..., object] = getattr(importlib.import_module(f"flows.{name}"), name)
+        _run(lambda: flow(config.model_dump(mode="json"), **parameters), config)
 
 
 @contextmanager
