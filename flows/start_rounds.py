@@ -54,7 +54,7 @@ def start_rounds(
     if not finished(loaded, goal):
         warm_up_engines(context, "run_round")
     try:
-        said = run_rounds(loaded.model_dump(mode="json"), goal)
+        said = run_rounds(loaded, goal)
     except BatchPending as pending:
         return Completed(name="Waiting", message=str(pending))
     asked = _ask_about_the_last(loaded)

@@ -284,7 +284,7 @@ def test_the_form_for_rounds_goes_on_from_what_the_run_has(config: Make, monkeyp
     for name in ("tag_run", "keep_constitution", "warm_up_engines"):
         monkeypatch.setattr(form, name, lambda *_: None)
 
-    def rounds(_config: dict[str, Any], goal: int) -> str:
+    def rounds(_config: Config, goal: int) -> str:
         goals.append(goal)
         advance(here, goal, Rounds(FALLING))
         return "done"
