@@ -21,6 +21,7 @@ from tests.flows.chromium import Chromium
 if TYPE_CHECKING:
     from bench.operations import Page
 
+PATIENCE_S = 300.0
 WIDTH = 1400
 SETTLED_S = 8.0
 """Seconds that a page gets after its last element has come: the graph is drawn on a canvas, which no selector sees."""
@@ -41,7 +42,10 @@ SUBMIT = "[...document.querySelectorAll('button[type=submit]')].find(each => eac
 
 @contextmanager
 def _browser() -> Iterator[Chromium]:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, Chromium(Path(folder) / "profile") as page:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        Chromium(Path(folder) / "profile", PATIENCE_S) as page,
+    ):
         yield page
 
 
