@@ -31,8 +31,10 @@ XMLHttpRequest.prototype.open = function (method, address, ...rest) {
   this.address = address; return open.call(this, method, address, ...rest);
 };
 XMLHttpRequest.prototype.send = function (body) {
-  if (String(this.address).endsWith('/create_flow_run'))
+  if (String(this.address).endsWith('/create_flow_run')) {
+    window.asked = true;
     this.addEventListener('load', () => { window.started = [body, this.status, this.responseText]; });
+  }
   return send.call(this, body);
 };
 """
@@ -62,8 +64,9 @@ def press_start(page: Page, name: str) -> str:
             f"{page.address}/deployments/deployment/{page.deployment}/run?parameters={filled}", width=WIDTH, height=1400
         )
         browser.wait(f"{SUBMIT} && document.querySelectorAll('textarea').length > 5")
-        time.sleep(1.0)  # the form checks its fields against the schema before it lets one submit
-        _press(browser, SUBMIT)
+        while not browser.value("Boolean(window.asked)"):  # the form first checks its fields against the schema
+            _press(browser, SUBMIT)
+            time.sleep(SETTLED_S)
         browser.wait("window.started")
         sent, status, answer = browser.value("window.started")
     if status != 201 or json.loads(sent)["parameters"] != page.form(name):
@@ -83,14 +86,17 @@ def _press(browser: Chromium, element: str) -> None:
 
 
 def take_pictures(page: Page, run: str, folder: Path) -> None:
-    """Photograph a finished round: its flow run with graph and logs, and its label stage's table."""
+    """Photograph a finished round: the flow run of its parts with graph and logs, and its label stage's table."""
     folder.mkdir(parents=True, exist_ok=True)
+    parts = page.family(run)[1]
     with _browser() as browser:
-        browser.open(f"{page.address}/runs/flow-run/{run}", width=WIDTH, height=1060)
-        browser.wait("document.querySelector('canvas') && document.querySelectorAll('.log-row').length > 2")
+        browser.open(f"{page.address}/runs/flow-run/{parts}", width=WIDTH, height=1060)
+        browser.wait("document.querySelector('canvas') && document.querySelectorAll('.log-row').length > 3")
+        time.sleep(SETTLED_S)
+        browser.value("document.querySelector('[title^=Recenter]').click()")
         time.sleep(SETTLED_S)
         browser.picture(folder / "flow-run.png")
         browser.open(f"{page.address}/artifacts/artifact/{page.artifact_id('label')}", width=WIDTH, height=900)
         browser.wait("document.querySelectorAll('table tr').length > 5")
-        time.sleep(SETTLED_S / 4)
+        time.sleep(SETTLED_S)
         browser.picture(folder / "stage-table.png")
