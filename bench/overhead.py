@@ -164,15 +164,16 @@ def table(found: Added) -> list[str]:
 
 
 def share(sizes: list[Added]) -> list[str]:
-    """Of a round of ten minutes: what is added between stages, and by work beside them, if it grows with time."""
+    """Of a round of ten minutes: clock time outside of stages, and processor time, which may grow with the time."""
     least, most = sizes[0], sizes[-1]
     span = most.seconds - least.seconds
     cpu = [sum(each.flow_cpu_s.values()) + each.server_cpu_s for each in (least, most)]
     growth = max(0.0, (cpu[1] - cpu[0]) / span) if span > 0 else 0.0
     long_cpu = cpu[1] + growth * max(0.0, ROUND_S - most.seconds)
-    clock = sum(most.between_s.values())
+    clock, before = sum(most.between_s.values()), most.between_s["start"]
     return [
-        f"a round of {ROUND_S / 60:.0f} minutes: {clock:.1f} s of clock time between stages ({clock / ROUND_S:.1%}), "
+        f"a round of {ROUND_S / 60:.0f} minutes: {clock:.1f} s of clock time ({clock / ROUND_S:.1%}), of it "
+        f"{before:.1f} before the first stage, where Prefect is imported and its server started",
         f"{long_cpu:.1f} s of processor time in all ({long_cpu / ROUND_S:.1%}), "
         f"of it {60 * growth:.2f} s for each minute of work",
         f"at most {MOST_SHARE:.0%}: " + ("reached" if max(clock, long_cpu) <= MOST_SHARE * ROUND_S else "NOT reached"),
