@@ -40,6 +40,7 @@ MOST_STOP_S = 20.0
 MOST_TASK_RUNS = 500
 PATIENCE_S = 900.0
 BUSY_TRIES = 30
+ASK_EVERY_S = 5.0
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 PARTS = {"trainer": "training.child", "vLLM": "vllm_host.py"}
 """What a flow's process starts, by what stands in its command line; the flow's process itself is the third."""
@@ -71,7 +72,7 @@ class Page:
 
     def __init__(self, address: str, runs: Path) -> None:
         self.address, self.runs = address, runs
-        self._api = httpx.Client(base_url=f"{address}/api", timeout=60)
+        self._api = httpx.Client(base_url=f"{address}/api", timeout=PATIENCE_S)
         self.busy = 0
         """How often the server was too busy to answer."""
 
@@ -102,7 +103,7 @@ class Page:
         """Wait until a flow run has ended; anything but the wanted end stops the benchmark."""
         end = time.monotonic() + PATIENCE_S
         while (state := self.state(run))["type"] not in FINAL and time.monotonic() < end:
-            time.sleep(0.2)
+            time.sleep(1.0)
         if state["type"] != wanted:
             raise SystemExit(f"flow run {run} ended as {state['type']}: {state.get('message')}")
 
@@ -175,9 +176,9 @@ def hashes(run: Path) -> dict[str, str]:
     }
 
 
-def cancelled(page: Page, name: str) -> Cancelled:
-    """Start a round, cancel it while the policy is trained, start it again and wait for its end."""
-    run, begun = page.runs / name, page.start(name)
+def cancelled(page: Page, name: str, begun: str) -> Cancelled:
+    """Cancel a round that was started while its policy is trained, start it again and wait for its end."""
+    run = page.runs / name
     stage = run / "round-000" / "policy"
     newest = _wait_for_checkpoint(stage, begun, page)
     parts = _parts(records(run)[0].process.pid)
@@ -199,11 +200,14 @@ def cancelled(page: Page, name: str) -> Cancelled:
 
 
 def _wait_for_checkpoint(stage: Path, run: str, page: Page) -> str:
-    end = time.monotonic() + PATIENCE_S
+    """Look at the folder often, and at the page, which is busy enough, now and then."""
+    look_at = time.monotonic() + ASK_EVERY_S
     while not (found := sorted(stage.glob("checkpoints/[!.]*"))):
-        if time.monotonic() > end or page.state(run)["type"] in FINAL:
-            raise SystemExit(f"no checkpoint in {stage}: {page.state(run)}")
-        time.sleep(0.05)
+        if time.monotonic() > look_at:
+            if page.state(run)["type"] in FINAL:
+                raise SystemExit(f"no checkpoint in {stage}: {page.state(run)}")
+            look_at = time.monotonic() + ASK_EVERY_S
+        time.sleep(0.02)
     return found[-1].name
 
 
@@ -243,7 +247,7 @@ def measure(page: Page, *, browser: bool, pictures: Path | None) -> dict[str, An
     shown, tasks = page.artifacts(runs["again"]), page.task_runs(runs["again"])
     one, two = hashes(page.runs / "whole"), hashes(page.runs / "again")
     same = {name: sha for name, sha in one.items() if two.get(name) == sha}
-    broken = cancelled(page, "cancelled")
+    broken = cancelled(page, "cancelled", page.start("cancelled"))
     resumed = hashes(page.runs / "cancelled")
     if pictures:
         from bench.page_pictures import take_pictures

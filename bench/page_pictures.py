@@ -58,20 +58,23 @@ def press_start(page: Page, name: str) -> str:
         SystemExit: the page sent something else than the form held, or Prefect refused it.
     """
     filled = quote(json.dumps(page.form(name)))
+    status = 503  # of a server whose SQLite is busy; the page says so, and a person presses again
     with _browser() as browser:
         browser.call("Page.addScriptToEvaluateOnNewDocument", source=LISTEN)
-        browser.open(
-            f"{page.address}/deployments/deployment/{page.deployment}/run?parameters={filled}", width=WIDTH, height=1400
-        )
-        browser.wait(f"{SUBMIT} && document.querySelectorAll('textarea').length > 5")
-        while not browser.value("Boolean(window.asked)"):  # the form first checks its fields against the schema
-            _press(browser, SUBMIT)
-            time.sleep(SETTLED_S)
-        browser.wait("window.started")
-        sent, status, answer = browser.value("window.started")
+        while status == 503:
+            browser.open(
+                f"{page.address}/deployments/deployment/{page.deployment}/run?parameters={filled}",
+                width=WIDTH, height=1400,
+            )  # fmt: skip
+            browser.wait(f"{SUBMIT} && document.querySelectorAll('textarea').length > 5")
+            while not browser.value("Boolean(window.asked)"):  # the form first checks its fields against the schema
+                _press(browser, SUBMIT)
+                time.sleep(SETTLED_S)
+            browser.wait("window.started")
+            sent, status, answer = browser.value("window.started")
+            page.busy += status == 503
     if status != 201 or json.loads(sent)["parameters"] != page.form(name):
         raise SystemExit(f"the page sent {sent} and was answered {status}: {answer}")
-    print(f"the form sent {', '.join(sorted(json.loads(sent)))}", flush=True)
     return str(json.loads(answer)["id"])
 
 
@@ -90,8 +93,8 @@ def take_pictures(page: Page, run: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     parts = page.family(run)[1]
     with _browser() as browser:
-        browser.open(f"{page.address}/runs/flow-run/{parts}", width=WIDTH, height=1060)
-        browser.wait("document.querySelector('canvas') && document.querySelectorAll('.log-row').length > 3")
+        browser.open(f"{page.address}/runs/flow-run/{parts}", width=WIDTH, height=820)
+        browser.wait("document.querySelector('canvas') && document.querySelectorAll('.log-row').length > 1")
         time.sleep(SETTLED_S)
         browser.value("document.querySelector('[title^=Recenter]').click()")
         time.sleep(SETTLED_S)
