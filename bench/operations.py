@@ -49,7 +49,7 @@ SETTINGS = (
     "policy.concurrency=1", "policy.engine.max_num_seqs=1",
     "policy.engine.extra_args=['--no-enable-prefix-caching']", "judge.kind=rules",
     "reward_model.epochs=2", "reward_model.batch_prompts=2", "reward_model.save_every_steps=2",
-    "preference.epochs=8", "preference.batch_prompts=2", "preference.save_every_steps=4", "preference.max_kl=1000",
+    "preference.epochs=40", "preference.batch_prompts=2", "preference.save_every_steps=4", "preference.max_kl=1000",
 )  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def cancelled(page: Page, name: str, begun: str) -> Cancelled:
 def _wait_for_checkpoint(stage: Path, run: str, page: Page) -> str:
     """Look at the folder often, and at the page, which is busy enough, now and then."""
     look_at = time.monotonic() + ASK_EVERY_S
-    while not (found := sorted(stage.glob("checkpoints/[!.]*"))):
+    while not (found := sorted(stage.glob("checkpoint/step-*"))):
         if time.monotonic() > look_at:
             if page.state(run)["type"] in FINAL:
                 raise SystemExit(f"no checkpoint in {stage}: {page.state(run)}")
