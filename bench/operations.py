@@ -230,7 +230,7 @@ def _alive(process: psutil.Process) -> bool:
 def _steps(stage: Path) -> int:
     """Training steps in a stage's metrics."""
     rows = (json.loads(line) for line in (stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    return sum("loss" in row and "phase" not in row for row in rows)
+    return sum(row.get("phase") == "train" for row in rows)
 
 
 def measure(page: Page, *, browser: bool, pictures: Path | None) -> dict[str, Any]:
