@@ -100,6 +100,6 @@ def take_pictures(page: Page, run: str, folder: Path) -> None:
         time.sleep(SETTLED_S)
         browser.picture(folder / "flow-run.png")
         browser.open(f"{page.address}/artifacts/artifact/{page.artifact_id('label')}", width=WIDTH, height=900)
-        browser.wait("document.body.innerText.includes('label/pairs/count')")
+        browser.wait("document.body && document.body.innerText.includes('label/pairs/count')")
         time.sleep(SETTLED_S)
         browser.picture(folder / "stage-table.png")
