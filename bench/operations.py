@@ -120,10 +120,6 @@ class Page:
         body = {"artifacts": {"flow_run_id": {"any_": self.family(run)}}, "limit": 200, "sort": "CREATED_DESC"}
         return {str(each["key"]): str(each["data"]) for each in self._post("/artifacts/filter", body)}
 
-    def artifact_id(self, key: str) -> str:
-        """The newest artifact of a key."""
-        return str(self._get(f"/artifacts/{key}/latest")["id"])
-
     def task_runs(self, run: str) -> dict[str, int]:
         """How many task runs each flow run of a family has."""
         body = {each: {"task_runs": {"flow_run_id": {"any_": [each]}}} for each in self.family(run)}
@@ -250,9 +246,9 @@ def measure(page: Page, *, browser: bool, pictures: Path | None) -> dict[str, An
     broken = cancelled(page, "cancelled", page.start("cancelled"))
     resumed = hashes(page.runs / "cancelled")
     if pictures:
-        from bench.page_pictures import take_pictures
+        from bench.page_pictures import take_picture
 
-        take_pictures(page, runs["again"], pictures)
+        take_picture(page, runs["again"], pictures)
     wanted = [key for stage in STAGES for key in (_slug(stage), f"{_slug(stage)}-summary")] + ["gate", "drift"]
     return {
         "browser": browser, "busy": page.busy, "load": os.getloadavg()[0],

@@ -1,8 +1,7 @@
-"""Prefect's page in headless Chromium: a round started by the form's button, and the documentation's pictures.
+"""Prefect's page in headless Chromium: a round started by the form's button, and the documentation's picture.
 
 Used by `bench/operations.py`. The form's fields come filled from the address, as with the page's own "Copy to new
-run"; the button is pressed by the mouse. A picture waits until what it shows is there: the graph laid out, the logs
-loaded.
+run"; the button is pressed by the mouse. The picture waits until the graph is laid out and the logs are loaded.
 """
 
 from __future__ import annotations
@@ -88,8 +87,8 @@ def _press(browser: Chromium, element: str) -> None:
         browser.call("Input.dispatchMouseEvent", type=kind, x=spot[0], y=spot[1], button="left", clickCount=1)
 
 
-def take_pictures(page: Page, run: str, folder: Path) -> None:
-    """Photograph a finished round: the flow run of its parts with graph and logs, and its label stage's table."""
+def take_picture(page: Page, run: str, folder: Path) -> None:
+    """Photograph a finished round: the flow run of its parts with graph and logs, as `flow-run.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = page.family(run)[1]
     with _browser() as browser:
@@ -99,7 +98,3 @@ def take_pictures(page: Page, run: str, folder: Path) -> None:
         browser.value("document.querySelector('[title^=Recenter]').click()")
         time.sleep(SETTLED_S)
         browser.picture(folder / "flow-run.png")
-        browser.open(f"{page.address}/artifacts/artifact/{page.artifact_id('label')}", width=WIDTH, height=900)
-        browser.wait("document.body && document.body.innerText.includes('label/pairs/count')")
-        time.sleep(SETTLED_S)
-        browser.picture(folder / "stage-table.png")
