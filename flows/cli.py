@@ -218,6 +218,7 @@ def _run(
 ) -> None:
     """Run one flow of this room by its name, or the plain stages behind it."""
     from flows.stages import FLOWS
+    from flows.stages.rounds import refuse_to_redo
     from flows.stages.servers import warm_up_engines
 
     config = load_config(path, overrides or ())
@@ -229,6 +230,7 @@ def _run(
     if stages.finished(context):
         console.nothing_to_do(context)
     else:
+        refuse_to_redo(context, stages)
         _announce_judging(context, flow)
         warm_up_engines(context, flow)
         if no_prefect:

@@ -113,7 +113,8 @@ def restore_schedules(before: Schedules) -> None:
             for old in known:
                 same = [each for each in now if (old.slug and each.slug == old.slug) or each.schedule == old.schedule]
                 if not same:
-                    client.create_deployment_schedules(deployment, [(old.schedule, bool(old.active))])
+                    schedules = [(old.schedule, bool(old.active))]
+                    client.create_deployment_schedules(deployment, schedules, parameters=dict(old.parameters))
                 elif same[0].active != old.active:
                     client.update_deployment_schedule(deployment, same[0].id, active=old.active)
 

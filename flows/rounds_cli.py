@@ -66,9 +66,6 @@ def _work(config: Config, goal: int, *, no_prefect: bool) -> None:
     if no_prefect:
         advance(config, goal, do_round_plainly)
         return
-    from flows import prefect_settings
+    from flows.prefect_run import run_flow
 
-    prefect_settings.apply()
-    from flows.run_rounds import run_rounds
-
-    run_rounds(config, rounds=goal)
+    run_flow("run_rounds", config, rounds=goal)

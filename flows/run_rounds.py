@@ -1,7 +1,7 @@
 """Prefect flow `run-rounds`: the whole loop round after round, each as a flow run of its own.
 
-What decides about rounds is `flows/stages/rounds.py`; this flow gives it a Prefect way to do one. A schedule calls it
-with `more`, so that each start adds rounds; a start that the gate has stopped ends at once and says so.
+What decides about rounds is `flows/stages/rounds.py`; this flow gives it a Prefect way to do one. A start that the gate
+has stopped ends at once and says so. The form of the page is `flows/start_rounds.py`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,24 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.run_round import run_round
-from flows.stages.rounds import advance, goal_of
+from flows.stages.rounds import advance
 from flows.stages.rounds_table import markdown_table
 from ratify.config import Config
 from ratify.rounds import read_rounds
 
 
 @flow(name="run-rounds", flow_run_name="{config.run.name} rounds")
-def run_rounds(config: Config, rounds: int = 5, more: int | None = None) -> str:
+def run_rounds(config: Config, rounds: int) -> str:
     """Iterate the whole loop until so many rounds are closed, or the gate stops it.
 
     Args:
         config: The whole configuration of the run.
         rounds: Rounds that the run shall have in all.
-        more: Rounds to add to those it has; goes before `rounds`.
 
     Returns:
         One sentence: how far the run has come, and why it stopped.
     """
-    goal = goal_of(config, rounds, more)
-    stopped = advance(config, goal, run_round)
+    stopped = advance(config, rounds, run_round)
     closed = [record for record in read_rounds(config.run_dir) if record.closed]
     said = stopped.sentence if stopped else f"{len(closed)} rounds are finished"
     create_markdown_artifact(

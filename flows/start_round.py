@@ -1,7 +1,7 @@
 """Prefect flow `start-round`: a round of a run from a configuration file, as a schedule or a person starts it.
 
 The form has few fields: which file, what to change in it, which part of a round. No key fits in: a configuration names
-the environment variable that holds one. Left out: rounds that follow each other.
+the environment variable that holds one. Rounds that follow each other are `flows/start_rounds.py`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from flows.prefect_approval import ask_person
 from flows.prefect_tags import name_run, tag_run
 from flows.stages import FLOWS
 from flows.stages.kept_constitutions import keep_constitution
+from flows.stages.rounds import refuse_to_redo
 from flows.stages.servers import warm_up_engines
 from ratify.config import Config, load_config
 from ratify.errors import BatchPending
+from ratify.rounds import config_of_round
 
 Part = Literal["round", "generate", "label", "revise", "train", "evaluate"]
 PARTS: dict[Part, str] = {
@@ -54,16 +56,17 @@ def start_round(
         round_number: From 0.
     """
     loaded = configured(config, overrides, run_name)
-    context = RunContext(loaded, round_number)
+    context = RunContext(config_of_round(loaded, round_number), round_number)
     tag_run(loaded)
     with context.run.lock():
         keep_constitution(context)
+    refuse_to_redo(context, FLOWS[PARTS[part]])
     warm_up_engines(context, PARTS[part])
     try:
-        _run_part(PARTS[part], loaded, round_number)
+        _run_part(PARTS[part], context)
     except BatchPending as pending:
         return Completed(name="Waiting", message=str(pending))
-    context.remember()
+    RunContext(loaded).remember()
     asked = ask_person(context) if part in ("round", "evaluate") else None
     return Completed(message=asked or f"{loaded.run_dir}, round {round_number}: {part} is finished")
 
@@ -74,8 +77,9 @@ def configured(config: str, overrides: list[str], run_name: str) -> Config:
     return load_config(Path(config), [*overrides, *named])
 
 
-def _run_part(name: str, config: Config, round_number: int) -> None:
-    context = RunContext(config, round_number)
+def _run_part(name: str, context: RunContext) -> None:
     if FLOWS[name].finished(context):
         get_run_logger().info("every stage is complete for these inputs, nothing is done again")
-    getattr(importlib.import_module(f"flows.{name}"), name)(config.model_dump(mode="json"), round_number)
+    getattr(importlib.import_module(f"flows.{name}"), name)(
+        context.config.model_dump(mode="json"), context.round_number
+    )

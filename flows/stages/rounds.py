@@ -19,6 +19,7 @@ from flows.stages import FLOWS
 from flows.stages.gate import judge_report, new_policy, promote_report
 from flows.stages.judging import constitution_of
 from flows.stages.rounds_page import write_rounds_page
+from flows.stages.stage import StageGroup
 from flows.stages.train import trained_policy
 from ratify.canonical import model_digest
 from ratify.config import Config
@@ -105,6 +106,22 @@ def standstill(config: Config) -> Standstill | None:
     if any(event.kind in ("promotion", "rollback") for event in since):
         return None
     return Standstill(last.number, last.closed.decision, last.closed.reason)
+
+
+def refuse_to_redo(context: RunContext, group: StageGroup) -> None:
+    """Of a run that has several rounds, none is done again by itself: those after it came from it.
+
+    Raises:
+        ConfigError: a stage of this round is finished for other inputs than it would have now.
+    """
+    several = len(read_rounds(context.config.run_dir)) > 1
+    wanted = group.wanted(context) if several else ()
+    if any(context.stage(stage.name).manifest() and not stage.finished(context) for stage in wanted):
+        raise ConfigError(
+            f"{context.config.run_dir} has several rounds, and round {context.round_number} is finished with another "
+            "configuration, rules or file; for a further round with this one say `ratify rounds CONFIG --more 1`, "
+            "to begin anew give it another run.name"
+        )
 
 
 def _open_round(config: Config) -> RoundRecord:

@@ -19,7 +19,7 @@ def warm_up_engines(context: RunContext, flow: str) -> None:
     config = context.config
     if flow == "train_policy":
         return
-    if not config.policy.base_url:
+    if flow != "label_preferences" and not config.policy.base_url:
         warm_up(config.policy.engine)
     elif config.judge.kind == "model" and not config.judge.base_url:
         warm_up(config.judge.engine)

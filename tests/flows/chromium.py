@@ -27,8 +27,8 @@ KEYS = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowRight": 39, "s": 83, "a": 
 class Chromium:
     """One page. Use it as a context manager."""
 
-    def __init__(self, profile: Path) -> None:
-        self._profile = profile
+    def __init__(self, profile: Path, patience_s: float = PATIENCE_S) -> None:
+        self._profile, self._patience_s = profile, patience_s
         self._ids = itertools.count(1)
         self.errors: list[str] = []
         self.addresses: list[str] = []
@@ -61,7 +61,7 @@ class Chromium:
         number = next(self._ids)
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            said = json.loads(self._socket.recv(timeout=PATIENCE_S))
+            said = json.loads(self._socket.recv(timeout=self._patience_s))
             if said.get("id") == number:
                 assert "error" not in said, said
                 return dict(said["result"])
@@ -93,7 +93,7 @@ class Chromium:
 
     def wait(self, expression: str) -> None:
         """Wait until an expression is true in the page."""
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + self._patience_s
         while not self.value(f"Boolean({expression})"):
             assert time.monotonic() < end, f"never true: {expression}\n{self.value('document.body.innerText')}"
             time.sleep(0.05)

@@ -23,7 +23,9 @@ def flow_of(deployment: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda each: each["name"])
 def test_a_deployment_is_off_alone_and_takes_its_parameters(deployment: dict[str, Any]) -> None:
     flow = flow_of(deployment)
-    flow.validate_parameters(deployment.get("parameters", {}))
+    given = deployment.get("parameters", {})
+    for own in ({}, *(schedule.get("parameters", {}) for schedule in deployment["schedules"])):
+        flow.validate_parameters(given | own)
     assert not any(schedule["active"] for schedule in deployment["schedules"])
     if deployment["schedules"]:
         assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
@@ -32,6 +34,18 @@ def test_a_deployment_is_off_alone_and_takes_its_parameters(deployment: dict[str
     for name, field in properties.items():
         assert field.get("description", "").endswith("."), f"{name} needs a line in the flow's Args"
         assert not any(word in name for word in ("key", "token", "secret", "password"))
+
+
+def test_the_form_for_rounds_takes_no_goal_that_cannot_be() -> None:
+    from prefect.exceptions import ParameterTypeError
+
+    from flows.start_rounds import start_rounds
+
+    fields = start_rounds.parameters.model_dump_for_openapi()["properties"]
+    assert (fields["rounds"]["minimum"], fields["more"]["minimum"]) == (1, 0), "the page refuses it in its form"
+    for wrong in ({"rounds": 0}, {"more": -1}, {"rounds": "many"}):
+        with pytest.raises(ParameterTypeError, match=next(iter(wrong))):
+            start_rounds.validate_parameters(wrong)
 
 
 def test_a_configuration_with_a_key_is_refused_by_the_flow_as_by_the_command() -> None:

@@ -50,6 +50,8 @@ PATIENCE_S = 400.0
 STOP_S = 20.0
 """Seconds within which a cancelled training must be gone."""
 EVERY_MINUTE = CronSchedule(cron="* * * * *")
+OWN = {"keep_days": 365}
+"""What a person's own schedule changes in the form."""
 
 
 class Running(NamedTuple):
@@ -107,7 +109,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         assert address
         with temporary_settings({PREFECT_API_URL: f"{address[1]}/api"}), get_client(sync_client=True) as client:
             schedule = client.read_deployment_by_name("clean-runs/cleanup")
-            client.create_deployment_schedules(schedule.id, [(EVERY_MINUTE, True)])
+            client.create_deployment_schedules(schedule.id, [(EVERY_MINUTE, True)], parameters=OWN)
             yield Running(client, runs, state, up.stdout)
     finally:
         down = ratify("down", "--state", str(state))
@@ -132,7 +134,13 @@ def form(running: Running, labelled_run: Path, fake_policy_url: str) -> dict[str
 
 
 def test_up_says_what_runs_and_doing_it_again_starts_nothing(running: Running) -> None:
-    for name in ("start-round/nightly", "check-judge/weekly", "relabel-edit/on-edit", "approve-policy/approval"):
+    for name in (
+        "start-round/nightly",
+        "start-rounds/rounds",
+        "check-judge/weekly",
+        "relabel-edit/on-edit",
+        "approve-policy/approval",
+    ):
         assert name in running.said
     before = read_stack(running.state)
     assert all(service.alive for service in before.services.values())
@@ -141,7 +149,8 @@ def test_up_says_what_runs_and_doing_it_again_starts_nothing(running: Running) -
     assert again.returncode == 0 and "runs already" in again.stdout, again.stdout + again.stderr
     assert read_stack(running.state).services == stack
     kept = running.client.read_deployment_by_name("clean-runs/cleanup").schedules
-    assert [each.active for each in kept if each.schedule == EVERY_MINUTE] == [True], "a person's schedule stays"
+    mine = [(each.active, each.parameters) for each in kept if each.schedule == EVERY_MINUTE]
+    assert mine == [(True, OWN)], "a person's schedule stays as it is"
     names = [each.name for each in running.client.read_automations()]
     assert len(names) == len(set(names)) and "ratify: the gate rejects" in names
     with urllib.request.urlopen(f"http://127.0.0.1:{stack['reports'].port}/") as answer:

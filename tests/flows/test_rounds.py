@@ -230,3 +230,67 @@ def test_the_command_ends_with_10_and_one_sentence_when_the_gate_has_stopped(
     by_round = json.loads(said.out)
     assert [each["round"] for each in by_round] == [0, 1, 2]
     assert by_round[2]["figures"]["evaluate/distinct_2/new"]["value"] == 0.25
+
+
+def test_run_refuses_to_redo_a_round_that_others_came_from(config: Make, ratify: Callable[..., Any]) -> None:
+    here = config()
+    advance(here, 2, Rounds(GOOD))
+    before = {path: path.read_bytes() for path in here.run_dir.rglob("*") if path.is_file()}
+    given = [f"run.dir={here.run.dir}", "run.name=r", f"policy.model={here.policy.model}"]
+    for command in ("run", "evaluate"):
+        said = ratify(command, "configs/demo-rounds.toml", *given, "sampling.temperature=0.5", "--no-prefect")
+        assert said.code == ConfigError.exit_code and said.err.count("\n") == 1, said.err
+        assert "`ratify rounds CONFIG --more 1`" in said.err and "round 0" in said.err
+    after = {path: path.read_bytes() for path in here.run_dir.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_run_may_redo_the_only_round_of_a_run(config: Make) -> None:
+    from flows.stages import FLOWS
+    from flows.stages.rounds import refuse_to_redo
+
+    here, group = config(), FLOWS["run_round"]
+    advance(here, 1, Rounds(GOOD))
+    refuse_to_redo(RunContext(config("sampling.temperature=0.5")), group)
+    advance(here, 2, Rounds(GOOD))
+    with pytest.raises(ConfigError, match="round 1 is finished with another"):
+        refuse_to_redo(RunContext(config("sampling.temperature=0.5"), 1), group)
+
+
+def test_a_part_of_a_later_round_has_that_rounds_policy_and_seed(
+    config: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from flows import start_round as form
+
+    here = config()
+    with pytest.raises(Killed):
+        advance(here, 2, Rounds(GOOD, kill=(1, "before")))
+    record, done = read_rounds(here.run_dir)[1], []
+    for name in ("tag_run", "keep_constitution", "warm_up_engines"):
+        monkeypatch.setattr(form, name, lambda *_: None)
+    monkeypatch.setattr(form, "_run_part", lambda name, context: done.append((name, context)))
+    given = [f"run.dir={tmp_path}", f"policy.model={here.policy.model}"]
+    form.start_round.fn("configs/demo-rounds.toml", given, "r", "generate", 1)
+    [(name, context)] = done
+    assert (name, context.round_number) == ("generate_candidates", 1)
+    assert (context.config.policy.model, context.config.run.seed) == (record.start.model, record.seed)
+
+
+def test_the_form_for_rounds_goes_on_from_what_the_run_has(config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import start_rounds as form
+
+    here, goals = config(), []
+    monkeypatch.setattr(form, "configured", lambda *_: here)
+    for name in ("tag_run", "keep_constitution", "warm_up_engines"):
+        monkeypatch.setattr(form, name, lambda *_: None)
+
+    def rounds(_config: Config, goal: int) -> str:
+        goals.append(goal)
+        advance(here, goal, Rounds(FALLING))
+        return "done"
+
+    monkeypatch.setattr(form, "run_rounds", rounds)
+    assert form.start_rounds.fn(rounds=1).name == "Completed"
+    assert form.start_rounds.fn(rounds=1, more=1).name == "Completed"
+    stopped = form.start_rounds.fn(rounds=4)
+    assert goals == [1, 2, 4] and stopped.name == "Stopped" and stopped.is_completed()
