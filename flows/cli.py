@@ -22,6 +22,7 @@ from flows import (
     drift_cli,
     gate_cli,
     label_part_cli,
+    label_parts_cli,
     relabel_cli,
     rounds_cli,
     transfer_cli,
@@ -182,7 +183,10 @@ def report(
 
 
 # In the order in which `ratify --help` shows them, behind the commands above.
-for each in (rounds_cli, ab_cli, relabel_cli, gate_cli, drift_cli, up_cli, doctor_cli, label_part_cli, transfer_cli):
+for each in (
+    rounds_cli, ab_cli, relabel_cli, gate_cli, drift_cli, up_cli, doctor_cli,
+    label_part_cli, label_parts_cli, transfer_cli,
+):  # fmt: skip
     each.register(app)
 app.add_typer(constitution_app, name="constitution", rich_help_panel="Edit the constitution")
 app.add_typer(judge_app, name="judge", rich_help_panel="Judges")

@@ -37,16 +37,16 @@ _undrained: list[Any] = []
 """What Prefect could not tell its server in time."""
 
 
-def run_flow(name: str, config: Config) -> None:
-    """Run the flow `flows.NAME.NAME` on a configuration.
+def run_flow(name: str, config: Config, **parameters: Any) -> Any:
+    """Run the flow `flows.NAME.NAME` on a configuration and further parameters; what it returns.
 
     Raises:
         SchedulerError: Prefect's server does not answer, or was lost.
         RatifyError: what a stage raised.
     """
     with with_server():
-        flow: Callable[[dict[str, Any]], object] = getattr(importlib.import_module(f"flows.{name}"), name)
-        _run(lambda: flow(config.model_dump(mode="json")), config)
+        flow: Callable[..., object] = getattr(importlib.import_module(f"flows.{name}"), name)
+        return _run(lambda: flow(config.model_dump(mode="json"), **parameters), config)
 
 
 @contextmanager
@@ -84,10 +84,11 @@ def _find_server() -> None:
         )
 
 
-def _run(call: Callable[[], object], config: Config) -> None:
-    for attempt in range(CREATION_RETRIES + 1):
+def _run(call: Callable[[], object], config: Config) -> object:
+    attempt = 0
+    while True:
         try:
-            call()
+            return call()
         except RatifyError:
             raise
         except Exception as error:
@@ -100,9 +101,8 @@ def _run(call: Callable[[], object], config: Config) -> None:
                     "Prefect's server was lost; every stage that has ended is kept, and the same command goes on from "
                     "there (with --no-prefect also without a server)"
                 ) from error
-            time.sleep(2.0 ** (attempt + 1))
-        else:
-            return
+            attempt += 1
+            time.sleep(2.0**attempt)
 
 
 def explained(error: BaseException) -> RatifyError | None:

@@ -93,7 +93,7 @@ class GateError(RatifyError):
 
 
 class SchedulerError(RatifyError):
-    """Prefect's server is not there. What the stages have finished is kept."""
+    """Prefect's server or the Ray cluster is not there. What the stages have finished is kept."""
 
     exit_code = 11
 

@@ -3,8 +3,8 @@
 Part i of n is the questions whose key, a SHA-256, falls there; every part works them out for itself, so nobody has to
 hand them round. Parts take no lock and write nothing but verdicts: they can run at once, be killed and be repeated.
 Once all are done, the stage `label` finds every verdict stored, asks nobody, and writes the same files as one process
-would. The store is PostgreSQL, or on one machine SQLite. Left out: who starts the parts (a process pool, Kubernetes,
-Slurm), and limits on spending, which one purse cannot keep for several processes.
+would. The store is PostgreSQL, or on one machine SQLite. Left out: who starts the parts (`ray_parts.py`, Kubernetes,
+Slurm, a shell), and limits on spending, which one purse cannot keep for several processes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,23 @@ def belongs(key: str, part: int, parts: int) -> bool:
     return int(key[:_DIGITS], 16) % parts == part
 
 
+def check_parts(context: RunContext) -> None:
+    """Look at what a round's parts need before one is begun.
+
+    Raises:
+        ConfigError: the configuration cannot be judged in parts.
+        StoreError: the candidates are not there.
+    """
+    config = context.config
+    if config.budget.limited or config.judge.batch or config.panel.judges:
+        raise ConfigError(
+            "labelling in parts keeps no [budget], sends no batch files and asks no panel; remove them, or label in "
+            "one process with judge.processes"
+        )
+    context.manifest("generate")
+    check_judge(context)
+
+
 def judge_part(context: RunContext, part: int, parts: int) -> Tally:
     """Have one part of the training pairs judged; verdicts that are stored already are not asked for again.
 
@@ -46,13 +63,7 @@ def judge_part(context: RunContext, part: int, parts: int) -> Tally:
     config = context.config
     if not 0 <= part < parts:
         raise ConfigError(f"there is no part {part} of {parts}; parts are counted from 0 to {parts - 1}")
-    if config.budget.limited or config.judge.batch or config.panel.judges:
-        raise ConfigError(
-            "labelling in parts keeps no [budget], sends no batch files and asks no panel; remove them, or label in "
-            "one process with judge.processes"
-        )
-    context.manifest("generate")
-    check_judge(context)
+    check_parts(context)
     per_pair = config.labels.principles_per_pair or 0
     sheets = Sheets(training_blocks(context), constitution_of(context), make_judge(context), per_pair)
 
