@@ -51,8 +51,11 @@ FAILURES = sa.Table(
     sa.Column("raw", sa.Text, nullable=False),
 )
 
-_ONE_AT_A_TIME = sa.text("SELECT pg_advisory_xact_lock(hashtext('ratify verdict store'))")
-"""Two processes that create the same PostgreSQL table at once fail; the lock ends with the transaction."""
+_ONE_AT_A_TIME = {
+    "postgresql": sa.text("SELECT pg_advisory_xact_lock(hashtext('ratify verdict store'))"),
+    "sqlite": sa.text("BEGIN IMMEDIATE"),
+}
+"""Of two processes that create the same table at once one fails; the lock ends with the transaction."""
 _KEYS_PER_QUERY = 500
 """SQLite's oldest limit on bound variables is 999."""
 
@@ -69,9 +72,9 @@ class VerdictStore:
         self._writer: sa.Connection | None = None
         """Kept open: taking a connection for each commit costs more than the commit."""
         with _OneSentence(self), self._engine.begin() as connection:
-            if self.url.get_backend_name() == "postgresql":
-                connection.execute(_ONE_AT_A_TIME)
-            _METADATA.create_all(connection)
+            if not set(_METADATA.tables) <= set(sa.inspect(connection).get_table_names()):
+                connection.execute(_ONE_AT_A_TIME[self.url.get_backend_name()])
+                _METADATA.create_all(connection)
 
     @classmethod
     def in_folder(cls, folder: Path) -> VerdictStore:
@@ -164,7 +167,7 @@ def _insert_once(backend: str) -> Any:
 
 def _tune_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     """Write-ahead log, and a commit that is on disk before it returns."""
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000"):
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,15 @@ def test_a_password_never_enters_a_message() -> None:
     with pytest.raises(StoreError) as fault:
         VerdictStore("postgresql+psycopg://user:topsecret@127.0.0.1:1/none")
     assert "topsecret" not in str(fault.value)
+
+
+def test_a_new_store_is_opened_by_many_at_once(tmp_path: Path) -> None:
+    def opened(number: int) -> int:
+        store = VerdictStore(f"sqlite:///{tmp_path / str(number // 8)}.sqlite")
+        try:
+            return store.count()
+        finally:
+            store.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(opened, range(160))) == [0] * 160
