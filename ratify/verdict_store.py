@@ -8,6 +8,7 @@ read here.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ _ONE_AT_A_TIME = {
 """Of two processes that create the same table at once one fails; the lock ends with the transaction."""
 _KEYS_PER_QUERY = 500
 """SQLite's oldest limit on bound variables is 999."""
+_BUSY_S = 30
+"""How long SQLite waits for another writer."""
 
 
 class VerdictStore:
@@ -167,8 +170,18 @@ def _insert_once(backend: str) -> Any:
 
 def _tune_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     """Write-ahead log, and a commit that is on disk before it returns."""
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
-        connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_S * 1000}")
+    # Where two give a new file its log at once, SQLite refuses one without waiting.
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _key(verdict: Verdict) -> str:
