@@ -43,16 +43,24 @@ class Cluster(NamedTuple):
 
     def judging(self, raylet: int) -> list[int]:
         """Workers of a node that have a part."""
-        children = Path(f"/proc/{raylet}/task").glob("*/children")
-        workers = [int(pid) for each in children for pid in each.read_text().split()]
-        return [pid for pid in workers if b"part " in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        threads = Path(f"/proc/{raylet}/task").glob("*/children")
+        workers = [int(pid) for each in threads for pid in read(each).split()]
+        return [pid for pid in workers if b"part " in read(Path(f"/proc/{pid}/cmdline"))]
+
+
+def read(path: Path) -> bytes:
+    """Of a process that may have ended."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets lie in it, and their paths are short
     process, told = None, ""
-    for attempt in range(3):  # Ray gives its own processes 30 s to start
+    for attempt in range(3):  # Ray gives its own processes little time to start
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent / "ray_cluster.py"), f"{folder}/{attempt}"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=ROOT,
@@ -61,29 +69,37 @@ def cluster() -> Iterator[Cluster]:
         told = process.stdout.readline()
         if told:
             break
-        process.wait(120)
+        end(process)
     try:
         yield Cluster(process, **json.loads(told))
     finally:
-        process.stdin.close()
-        process.wait(120)
-        process.stdout.close()
+        end(process)
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def end(process: subprocess.Popen[str]) -> None:
+    assert process.stdin and process.stdout
+    process.stdin.close()
+    process.wait(120)
+    process.stdout.close()
+
+
 def judge_in_parts(
-    arguments: list[str], cluster: Cluster, of: int, when: Callable[[], object], then: Callable[[], object]
+    arguments: list[str], cluster: Cluster, of: int, when: Callable[[], list[int]], then: Callable[[int], object]
 ) -> str:
-    """What `ratify label-parts` says, where `then` is done as soon as `when` holds."""
+    """What `ratify label-parts` says, where `then` is done to the first process that `when` finds."""
     child = subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "label-parts", *arguments, "--of", str(of), "--ray", cluster.address],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT,
     )  # fmt: skip
-    while child.poll() is None and not when():
+    found: list[int] = []
+    while child.poll() is None and not found:
         time.sleep(0.02)
-    then()
+        found = when()
+    if found:
+        then(found[0])
     said, _ = child.communicate()
-    assert child.returncode == 0, said
+    assert child.returncode == 0 and found, said
     return said
 
 
@@ -95,7 +111,7 @@ def ended_on(said: str) -> dict[int, str]:
 def test_two_nodes_give_the_labels_of_one_process_whatever_dies(
     small_run: list[str], tmp_path: Path, ratify: Callable[..., object], cluster: Cluster
 ) -> None:
-    with serving("--latency", "0.1") as url:
+    with serving("--latency", "0.07") as url:
         judge = [*small_run, "judge.kind=model", "judge.model=fake", "judge.protocol=pairwise",
                  f"judge.base_url={url}/v1", "judge.max_same_position=1.0", "prompts.train_limit=12",
                  "labels.pairs_per_prompt=2"]  # fmt: skip
@@ -108,8 +124,8 @@ def test_two_nodes_give_the_labels_of_one_process_whatever_dies(
         slow = [*judge, "judge.concurrency=1"]
         said = judge_in_parts(
             [*slow, "run.name=worker", "--no-prefect"], cluster, 4,
-            lambda: counts(url)["requests"] > alone + 5 and cluster.judging(cluster.raylets[0]),
-            lambda: os.kill(cluster.judging(cluster.raylets[0])[0], signal.SIGKILL),
+            lambda: cluster.judging(cluster.raylets[0]) if counts(url)["requests"] > alone + 5 else [],
+            lambda worker: os.kill(worker, signal.SIGKILL),
         )  # fmt: skip
         assert DIED in said and set(ended_on(said)) == set(range(4))
         assert set(ended_on(said).values()) == {node[:8] for node in cluster.nodes}
@@ -119,7 +135,7 @@ def test_two_nodes_give_the_labels_of_one_process_whatever_dies(
         said = judge_in_parts(
             [*slow, "run.name=node"], cluster, 2,
             lambda: cluster.judging(cluster.raylets[1]),
-            lambda: print("kill", file=cluster.process.stdin, flush=True),
+            lambda _worker: print("kill", file=cluster.process.stdin, flush=True),
         )  # fmt: skip
         assert DIED in said and ended_on(said) == dict.fromkeys(range(2), cluster.nodes[0][:8])
         with sqlite3.connect(home / "prefect.db") as database:
