@@ -44,7 +44,7 @@ from ratify.lineage import ROOT
 from ratify.processes import start_time
 from tests.flows.test_gate_cli import MadeRun
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 
 PATIENCE_S = 400.0
 STOP_S = 20.0

@@ -34,6 +34,7 @@ def server_of(pid: int) -> int:
     return servers[0]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_lost_server_costs_no_stage_and_its_flow_run_is_marked_by_the_next_run(
     small_run: list[str], tmp_path: Path

@@ -108,6 +108,7 @@ def ended_on(said: str) -> dict[int, str]:
     return {int(part): node for part, node in re.findall(r"part (\d+) of \d+: .* verdicts on .* \(node (\w+)\)", said)}
 
 
+@pytest.mark.slow
 def test_two_nodes_give_the_labels_of_one_process_whatever_dies(
     small_run: list[str], tmp_path: Path, ratify: Callable[..., object], cluster: Cluster
 ) -> None:
