@@ -30,7 +30,8 @@ from evaluation.prompt_groups import GROUPS, group_of_prompts
 from evaluation.rare_words import rare_numbers, rare_words
 from evaluation.repetition import repeated_phrases, self_repetition
 from evaluation.two_samples import classifier_accuracy, mmd
-from evaluation.word_stream import Vocabulary, WordStream, ngram_hashes, word_stream
+from evaluation.vocabulary import Vocabulary
+from evaluation.word_stream import WordStream, ngram_hashes, word_stream
 
 REPLIES = 100_000
 WORDS = 300

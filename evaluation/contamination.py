@@ -17,7 +17,8 @@ import numpy as np
 
 from evaluation.diversity import words
 from evaluation.near_duplicates import BANDS, ROWS, SIMILAR, jaccard, shingle_sets, signatures
-from evaluation.word_stream import Hashes, Vocabulary, mixed, word_stream
+from evaluation.vocabulary import Vocabulary
+from evaluation.word_stream import Hashes, mixed, word_stream
 from ratify.types import Prompt
 
 MOST_IN_BUCKET = 256

@@ -22,7 +22,8 @@ from evaluation.prompt_groups import GROUPS, group_of_prompts
 from evaluation.rare_words import rare_numbers, rare_words
 from evaluation.repetition import compared_repetition
 from evaluation.two_samples import Tested, classifier_accuracy, mmd
-from evaluation.word_stream import Vocabulary, WordStream, word_streams
+from evaluation.vocabulary import Vocabulary
+from evaluation.word_stream import WordStream, word_streams
 from ratify.types import Completion
 
 ORDERS = (1, 2, 4)

@@ -24,7 +24,8 @@ from evaluation.drift_record import Reading, missing
 from evaluation.drift_tests import holm
 from evaluation.hashed_features import Floats, hashed_features
 from evaluation.two_samples import fourier_features, median_distance
-from evaluation.word_stream import Vocabulary, mixed, word_stream
+from evaluation.vocabulary import Vocabulary
+from evaluation.word_stream import mixed, word_stream
 
 PERMUTATIONS = 999
 SPLITS = 60

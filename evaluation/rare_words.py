@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from evaluation.intervals import STANDARD, Estimate, EvidenceError, Resampling, estimate, ratio
 from evaluation.ngram_figures import Compared, compared
 from evaluation.prompt_groups import GROUPS, budget_of, group_of_prompts
-from evaluation.word_stream import Vocabulary, WordStream
+from evaluation.vocabulary import Vocabulary
+from evaluation.word_stream import WordStream
 
 RARE = 2
 """Most often that a rare word is in the anchor."""

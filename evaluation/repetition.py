@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from evaluation.intervals import STANDARD, Estimate, EvidenceError, Resampling, estimate, ratio
 from evaluation.ngram_figures import Compared
-from evaluation.word_stream import Hashes, Ngrams, Vocabulary, WordStream, ngram_hashes, ngrams_per_reply
+from evaluation.vocabulary import Vocabulary
+from evaluation.word_stream import Hashes, Ngrams, WordStream, ngram_hashes, ngrams_per_reply
 
 ORDER = 4
 LONGEST = 12

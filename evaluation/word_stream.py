@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import chain, count
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.diversity import words
+from evaluation.vocabulary import Vocabulary
 from ratify.types import Completion
 
 Numbers = NDArray[np.int64]
@@ -26,33 +26,6 @@ AT_ONCE = 1 << 20
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-
-
-class Vocabulary:
-    """Word numbers in order of first appearance; equal words have equal numbers in everything interned with it."""
-
-    def __init__(self) -> None:
-        self.numbers: defaultdict[str, int] = defaultdict(count().__next__)
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def intern(self, texts: Iterable[str], lengths: list[int]) -> NDArray[np.int32]:
-        """Word numbers of all texts in a row; the number of words of each text is appended to `lengths`."""
-        number = self.numbers.__getitem__
-
-        def spans() -> Iterable[list[str]]:
-            for text in texts:
-                found = words(text)
-                lengths.append(len(found))
-                yield found
-
-        return np.fromiter(map(number, chain.from_iterable(spans())), dtype=np.int32)
-
-    def spelled(self, numbers: Iterable[int]) -> list[str]:
-        """The words of some numbers."""
-        names = list(self.numbers)
-        return [names[number] for number in numbers]
 
 
 class WordStream(NamedTuple):

@@ -25,8 +25,9 @@ from evaluation.rounds_report import (
     changes,
     write_rounds,
 )
+from evaluation.vocabulary import Vocabulary
 from evaluation.win_rate import outcome_for
-from evaluation.word_stream import Vocabulary, word_stream
+from evaluation.word_stream import word_stream
 from generation.sampling import read_completions
 from judges.dataset import read_labels
 from ratify.config import Config

@@ -7,7 +7,8 @@ import pytest
 
 from evaluation.intervals import EvidenceError
 from evaluation.near_duplicates import BINS, Shingles, duplicates, jaccard, shingle_sets, signatures
-from evaluation.word_stream import Vocabulary, mixed, word_stream
+from evaluation.vocabulary import Vocabulary
+from evaluation.word_stream import mixed, word_stream
 from tests.evaluation.test_diversity import random_texts
 
 

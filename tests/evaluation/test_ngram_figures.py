@@ -10,7 +10,8 @@ from evaluation.diversity import words
 from evaluation.intervals import EvidenceError
 from evaluation.ngram_figures import collision, counts_of, entropy, ngram_figures
 from evaluation.prompt_groups import GROUPS, group_of_prompts
-from evaluation.word_stream import Vocabulary, ngram_hashes, word_stream, word_streams
+from evaluation.vocabulary import Vocabulary
+from evaluation.word_stream import ngram_hashes, word_stream, word_streams
 from tests.evaluation.test_diversity import random_texts, reply
 
 

@@ -11,7 +11,8 @@ from evaluation.intervals import EvidenceError
 from evaluation.prompt_groups import group_of_prompts
 from evaluation.rare_words import rare_numbers, rare_words
 from evaluation.repetition import compared_repetition, repeated_phrases, same_words, self_repetition, shared_per_prompt
-from evaluation.word_stream import Vocabulary, word_stream, word_streams
+from evaluation.vocabulary import Vocabulary
+from evaluation.word_stream import word_stream, word_streams
 from tests.evaluation.test_diversity import random_texts
 from tests.evaluation.test_ngram_figures import replies
 

@@ -15,7 +15,8 @@ from evaluation.dispersion import (
 from evaluation.hashed_features import hashed_features
 from evaluation.intervals import EvidenceError
 from evaluation.two_samples import classifier_accuracy, fourier_features, mmd, pairs_by_prompt
-from evaluation.word_stream import Vocabulary, word_stream
+from evaluation.vocabulary import Vocabulary
+from evaluation.word_stream import word_stream
 from tests.evaluation.test_diversity import random_texts
 
 
