@@ -138,6 +138,7 @@ def test_batches_need_a_server_of_ones_own(ratify: Callable[..., Any]) -> None:
     assert said.code == 2
 
 
+@pytest.mark.slow
 def test_kill_9_between_any_two_steps_pays_for_no_request_twice(
     server: FakeBatchServer, small_run: list[str], tmp_path: Path, ratify: Callable[..., Any]
 ) -> None:

@@ -69,6 +69,7 @@ def test_a_key_never_reaches_a_file_or_a_message(small_run: list[str], tmp_path:
     assert SECRET.encode() not in written + b"".join(one.stdout + one.stderr for one in said)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_key_that_a_server_echoes_reaches_no_file_page_message_database_or_command_line(
     small_run: list[str], tmp_path: Path, ratify: Callable[..., object]

@@ -66,6 +66,7 @@ def test_labels_are_those_of_one_stage_after_the_other(
     assert tables(run) == tables(tmp_path / "after")
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_verdict_and_pays_only_for_what_was_in_flight(
     ratify: RUN, small_run: list[str], tmp_path: Path
 ) -> None:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from ratify.lineage import ROOT
 
 FILES = ("generate/train", "generate/heldout", "label/labels.parquet", "label/pairs.parquet")
@@ -45,6 +47,7 @@ def contents(run: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_bytes_of_an_unbroken_one(small_run: list[str], tmp_path: Path) -> None:
     dice = random.Random(7)
     unbroken = [*small_run, "run.name=unbroken"]

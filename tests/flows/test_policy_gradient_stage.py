@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ratify.canonical import file_digest
 
 FAST = [
@@ -17,6 +19,7 @@ FAST = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_ppo_trains_beside_dpo_and_is_not_done_twice(
     ratify: Callable[..., Any], small_run: list[str], tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_policy_that_cannot_be_served_is_answered_with_the_fault(tmp_path: Pat
     assert version_folder(mailbox, 3).parent == mailbox and not (mailbox / DESK).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("no_hosts_left")

@@ -63,6 +63,7 @@ async def seeded_burst(client: ChatClient, folder: Path) -> None:
     assert len(burst.completions) == 60
 
 
+@pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.timeout(300)
 def test_real_server_samples_gives_logprobs_compiles_nothing_and_leaves_nothing(
@@ -99,6 +100,7 @@ def test_real_server_samples_gives_logprobs_compiles_nothing_and_leaves_nothing(
         close_hosts()
 
 
+@pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.timeout(300)
 def test_no_vllm_process_outlives_a_killed_parent(tmp_path: Path) -> None:

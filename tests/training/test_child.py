@@ -65,6 +65,7 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 def test_parent_killed_with_9_leaves_no_orphan_and_resume_is_bit_identical(
     policy_folder: Path, learnable_rows: Rows, write_rows: Write, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_parent_killed_with_9_leaves_no_orphan_and_resume_is_bit_identical(
         launch.launch(other)
 
 
+@pytest.mark.slow
 def test_two_processes_through_the_launcher(
     policy_folder: Path, learnable_rows: Rows, write_rows: Write, tmp_path: Path
 ) -> None:
@@ -200,6 +202,7 @@ def test_spec_survives_the_file(tmp_path: Path) -> None:
     assert load_spec(write_spec(spec, tmp_path / "spec.json")) == spec
 
 
+@pytest.mark.slow
 def test_sigterm_ends_the_step_writes_a_checkpoint_and_resume_is_bit_identical(
     policy_folder: Path, learnable_rows: Rows, write_rows: Write, tmp_path: Path
 ) -> None:

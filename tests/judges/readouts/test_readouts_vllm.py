@@ -35,6 +35,7 @@ SETTINGS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.timeout(300)
 def test_the_real_server_can_do_every_readout(tmp_path: Path) -> None:
