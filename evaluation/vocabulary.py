@@ -62,7 +62,8 @@ class Vocabulary:
         shifts = np.repeat(begins - before[:-1], sizes)
         borders = np.concatenate([[0], np.cumsum(pieces_of)])
         lengths.extend(np.diff(before[borders]).tolist())
-        return np.array(self._cut, dtype=np.int32)[np.arange(len(shifts)) + shifts]
+        found: NDArray[np.int32] = np.array(self._cut, dtype=np.int32)[np.arange(len(shifts)) + shifts]
+        return found
 
     def _cut_new(self) -> None:
         """Cut the pieces that were never met before."""
