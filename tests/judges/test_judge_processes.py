@@ -150,10 +150,11 @@ def test_a_killed_process_stops_the_pass_and_the_next_run_finishes_it(server: Fa
 
 
 CHILD = """
-import asyncio, sys
+import asyncio, signal, sys
 from pathlib import Path
 from tests.judges.fake_server import FakeServer
 from tests.judges.test_judge_processes import by_processes, section
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with Ctrl-C ignored
 server = FakeServer(port=int(sys.argv[1]))
 asyncio.run(by_processes(server, Path(sys.argv[2]), 100, section()))
 """
