@@ -143,6 +143,7 @@ def test_a_folded_text_stays_folded_with_its_comment_and_lines_of_its_own_make_i
 @example("a, b: {c} # 'd' \"e\"", 1)
 @example("two  spaces " + "and words " * 30, 0)
 @example("a\u2028b\x85c", 0)
+@example("0\x07", 0)
 def test_every_text_reads_back_as_it_was_meant_and_comments_stay(text: str, position: int) -> None:
     try:
         made = revised(TEXT, [SetField(("principles", position, "text"), text)], FILE)
