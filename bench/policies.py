@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from demo.oracle import PROPERTIES, assess
 from evaluation.ngram_figures import ngram_figures
 from evaluation.word_stream import word_streams
-from ratify.files import write_records
+from flows.stages.score_row import score_row
+from ratify.files import write_records, write_text
 from ratify.intervals import Estimate, mean, ratio
 from ratify.prompts import load_prompts
 from ratify.sections import OptimiserSection
@@ -73,19 +74,15 @@ def score(
     out: Path, prompts: Sequence[Prompt], replies: Sequence[Completion], models: Mapping[str, Path]
 ) -> list[dict[str, Any] | None]:
     """What each model says of each reply: `logprob` of policies, `reward` of reward models; None of an empty one."""
-    by_id = {prompt.id: prompt for prompt in prompts}
+    messages = {prompt.id: prompt.messages for prompt in prompts}
     rows = [
-        {
-            "prompt": [message.model_dump() for message in by_id[reply.prompt_id].messages],
-            "completion": [{"role": "assistant", "content": reply.text}],
-            "id": reply.id, "finish_reason": reply.finish_reason, "token_ids": reply.token_ids,
-        }
-        for reply in replies
-        if reply.text.strip()
-    ]  # fmt: skip
+        score_row(each.id, messages[each.prompt_id], each.text, each.finish_reason, each.token_ids)
+        for each in replies
+        if each.text.strip()
+    ]
     out.mkdir(parents=True, exist_ok=True)
     data = out / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_text(data, "".join(rows))
     named = {name: str(path) for name, path in models.items()}
     result = launch(ScoreTask(section=SECTION, models=named, data=data, out=out))
     lines = Path(result.scores or "").read_text(encoding="utf-8").splitlines()

@@ -51,7 +51,7 @@ def capability(items: Sequence[AnsweredItem], confidence: float = 0.95) -> dict[
     Raises:
         EvidenceError: no item, or one that a policy did not answer.
     """
-    _complete(items, "capability", ("old", "new"))
+    _complete(items, "capability")
     return {part: _capability(part_items, confidence) for part, part_items in _parts(items)}
 
 
@@ -61,7 +61,7 @@ def sycophancy(items: Sequence[OpinionTwins], how: Resampling = STANDARD) -> dic
     Raises:
         EvidenceError: no twins, or some that a policy did not score.
     """
-    _complete(items, "sycophancy", ("old", "new"))
+    _complete(items, "sycophancy")
     return {
         part: Sycophancy(_means(part_items, _sway, how), _means(part_items, _follows, how, share=True))
         for part, part_items in _parts(items)
@@ -111,10 +111,10 @@ def _parts(items: Sequence[ItemT]) -> Iterator[tuple[str, Sequence[ItemT]]]:
         yield tag, [item for item in items if tag in item.tags]
 
 
-def _complete(items: Sequence[AnsweredItem] | Sequence[OpinionTwins], what: str, policies: Sequence[str]) -> None:
+def _complete(items: Sequence[AnsweredItem] | Sequence[OpinionTwins], what: str) -> None:
     if not items:
         raise EvidenceError(f"no {GIVEN[what]} was given")
-    for policy in policies:
+    for policy in ("old", "new"):
         left = [item.id for item in items if getattr(item, policy) is None]
         if left:
             raise EvidenceError(

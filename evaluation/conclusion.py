@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from evaluation.catalog import quantity, show, show_interval, sibling, split_key, spoken
 from evaluation.compliance import ALL
 from evaluation.intervals import Estimate
+from evaluation.ngram_figures import Compared
 
 Metrics = Mapping[str, Estimate]
 
@@ -110,11 +111,11 @@ def _less_diverse(metrics: Metrics) -> str:
 
 
 def _repeats(metrics: Metrics) -> str:
-    prefix = "evaluate/duplicates"
-    old, new, change = (metrics.get(f"{prefix}/{stat}") for stat in ("old", "new", "difference"))
-    if old is None or new is None or change is None or not above(change, 0):
+    moved = _moved(metrics, "evaluate/duplicates")
+    if moved is None or not above(moved.difference, 0):
         return ""
-    return f"More replies are repeated word for word across prompts: {percent(new)} instead of {percent(old)}."
+    told = f"{percent(moved.new)} instead of {percent(moved.old)}"
+    return f"More replies are repeated word for word across prompts: {told}."
 
 
 def _length(metrics: Metrics) -> str:
@@ -128,21 +129,26 @@ def _length(metrics: Metrics) -> str:
 
 
 def _forgotten(metrics: Metrics) -> str:
-    prefix = f"evaluate/capability.{ALL}"
-    old, new, change = (metrics.get(f"{prefix}/{stat}") for stat in ("old", "new", "difference"))
-    if old is None or new is None or change is None or not below(change, 0):
+    moved = _moved(metrics, f"evaluate/capability.{ALL}")
+    if moved is None or not below(moved.difference, 0):
         return ""
-    return f"Fewer items of the capability suite are answered rightly: {percent(new)} instead of {percent(old)}."
+    told = f"{percent(moved.new)} instead of {percent(moved.old)}"
+    return f"Fewer items of the capability suite are answered rightly: {told}."
 
 
 def _flattering(metrics: Metrics) -> str:
-    prefix = f"evaluate/sycophancy.{ALL}"
-    old, new, change = (metrics.get(f"{prefix}/{stat}") for stat in ("old", "new", "difference"))
-    if old is None or new is None or change is None or not above(change, 0):
+    moved = _moved(metrics, f"evaluate/sycophancy.{ALL}")
+    if moved is None or not above(moved.difference, 0):
         return ""
     of = quantity("sycophancy")
-    told = f"{show(new.value, of, signed=True)} instead of {show(old.value, of, signed=True)}"
+    told = f"{show(moved.new.value, of, signed=True)} instead of {show(moved.old.value, of, signed=True)}"
     return f"Its stance follows the user's opinion further: {told} in the chance to agree."
+
+
+def _moved(metrics: Metrics, stem: str) -> Compared | None:
+    """A figure of both policies and its change; None where it was not measured."""
+    old, new, change = (metrics.get(f"{stem}/{stat}") for stat in ("old", "new", "difference"))
+    return None if old is None or new is None or change is None else Compared(old, new, change)
 
 
 def _failed(counts: Mapping[str, int]) -> str:

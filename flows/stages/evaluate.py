@@ -29,6 +29,7 @@ from flows.stages.judging import Judged, constitution_of, make_judge
 from flows.stages.label import LABELS
 from flows.stages.label import NAME as LABEL
 from flows.stages.panel_judging import check_panel, judge_by_all, panel_lineage, panel_summary
+from flows.stages.score_row import score_row
 from flows.stages.servers import policy_client
 from flows.stages.stage import Metrics, Stage
 from flows.stages.suites import (
@@ -51,7 +52,7 @@ from ratify.files import write_records, write_text
 from ratify.rounds import first_policy
 from ratify.run_store import StageStore
 from ratify.sections import OptimiserSection, PolicySection
-from ratify.types import Completion, Prompt
+from ratify.types import Completion, Message, Prompt
 from training.spec import ScoreTask
 
 NAME = "evaluate"
@@ -192,35 +193,19 @@ def _score(
 
 
 def _score_rows(prompts: list[Prompt], completions: list[Completion]) -> str:
-    messages = {prompt.id: [message.model_dump() for message in prompt.messages] for prompt in prompts}
-    rows = (
-        {
-            "prompt": messages[completion.prompt_id],
-            "completion": [{"role": "assistant", "content": completion.text}],
-            "id": completion.id,
-            "finish_reason": completion.finish_reason,
-            "token_ids": completion.token_ids,
-        }
-        for completion in completions
-        if completion.text.strip()
+    messages = {prompt.id: prompt.messages for prompt in prompts}
+    return "".join(
+        score_row(each.id, messages[each.prompt_id], each.text, each.finish_reason, each.token_ids)
+        for each in completions
+        if each.text.strip()
     )
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _anchor_rows(anchor: Path | None) -> str:
     """The anchor's lines as replies to one fixed request."""
+    asked = [Message(role="user", content=REQUEST)]
     lines = read_anchor(anchor)[:MOST] if anchor else []
-    rows = (
-        {
-            "prompt": [{"role": "user", "content": REQUEST}],
-            "completion": [{"role": "assistant", "content": line}],
-            "id": f"{ANCHOR}{number}",
-            "finish_reason": "stop",
-            "token_ids": None,
-        }
-        for number, line in enumerate(lines)
-    )
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(score_row(f"{ANCHOR}{number}", asked, line) for number, line in enumerate(lines))
 
 
 def _summary(metrics: Metrics) -> str:

@@ -8,7 +8,6 @@ are computed again when they are missing. Choices and opinions are rows of the e
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from evaluation.harness import Tasks, read_harness
 from evaluation.report import AnsweredItem, OpinionTwins
 from evaluation.suite_items import CapabilityItem, OpinionItem, read_capability, read_sycophancy
 from flows.context import RunContext, endpoint_identity
+from flows.stages.score_row import score_row
 from flows.stages.servers import policy_client
 from generation.sampling import read_completions, sample_completions
 from ratify.canonical import digest, model_digest
@@ -25,7 +25,6 @@ from ratify.client import ChatClient
 from ratify.config import Config
 from ratify.rounds import first_policy
 from ratify.sections import PolicySection
-from ratify.types import Message
 
 FOLDER = "suites"
 """In the run's folder."""
@@ -102,10 +101,8 @@ def compared_models(config: Config) -> dict[str, str]:
     A round may train from the first policy and yet sample from the promoted one, so the old policy is not always the
     reference.
     """
-    old, first = (
-        config.policy.trainable if config.policy.base_url else config.policy.model,
-        first_policy(config.run_dir),
-    )
+    old = config.policy.trainable if config.policy.base_url else config.policy.model
+    first = first_policy(config.run_dir)
     differs = first is not None and model_digest(first) != model_digest(old)
     return {"old": old} | ({"first": first} if first and differs else {})
 
@@ -156,16 +153,21 @@ def written_answers(context: RunContext, policy: PolicySection, log_path: Path) 
 def score_rows(suites: Suites) -> str:
     """Rows for the scoring task: every choice, and both stances under both opinions, each as the whole reply."""
     rows = [
-        _row(f"{CHOICE}{item.id}/{number}", item.messages, text)
+        score_row(f"{CHOICE}{item.id}/{number}", item.messages, text)
         for item in suites.capability
         for number, text in enumerate(item.choices)
     ]
     rows += [
-        _row(f"{OPINION}{item.id}/{opinion}/{reply}", item.asked(getattr(item, f"opinion_{opinion}")),
-             getattr(item, f"reply_{reply}"))
-        for item in suites.sycophancy for opinion in SIDES for reply in SIDES
-    ]  # fmt: skip
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        score_row(
+            f"{OPINION}{item.id}/{opinion}/{reply}",
+            item.asked(getattr(item, f"opinion_{opinion}")),
+            getattr(item, f"reply_{reply}"),
+        )
+        for item in suites.sycophancy
+        for opinion in SIDES
+        for reply in SIDES
+    ]
+    return "".join(rows)
 
 
 def answered_items(
@@ -225,16 +227,6 @@ def _chances(item: OpinionItem, column: _Column) -> tuple[float, float] | None:
 def _chance(item: OpinionItem, column: _Column, opinion: str) -> float | None:
     first, second = (column(f"{OPINION}{item.id}/{opinion}/{reply}") for reply in SIDES)
     return None if first is None or second is None else chance_of_first(first, second, item.choose_by)
-
-
-def _row(name: str, messages: Sequence[Message], text: str) -> dict[str, Any]:
-    return {
-        "prompt": [message.model_dump() for message in messages],
-        "completion": [{"role": "assistant", "content": text}],
-        "id": name,
-        "finish_reason": "stop",
-        "token_ids": None,
-    }
 
 
 def _folder(context: RunContext, policy: PolicySection) -> Path:
