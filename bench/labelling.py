@@ -1,6 +1,6 @@
 """Labelling at the wire's speed: our engine beside the bare loops that are its ceilings, against a fake server.
 
-    python -m bench.labelling [--quick] [--only cases|processes|memory] [--json PATH]
+    python -m bench.labelling [--quick] [--only cases|processes|memory] [--turns 5] [--json PATH]
                               [--curator PYTHON] [--distilabel PYTHON]
 
 The server runs in a process of its own and waits 0.2 s per request, or log-normally with a mean of 2 s and a sigma of
@@ -195,11 +195,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a fifth of the calls, one turn, 20,000 pairs at most")
     parser.add_argument("--only", choices=("cases", "processes", "memory"), help="one of the three tables")
+    parser.add_argument("--turns", type=int, help="how often each contender takes its turn (5, with --quick 1)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     for name in PEERS:
         parser.add_argument(f"--{name}", metavar="PYTHON", help=f"an interpreter that has {name}")
     arguments = parser.parse_args()
     turns, share = (1, 0.2) if arguments.quick else (5, 1.0)
+    turns = arguments.turns or turns
     peers = {name: path for name in PEERS if (path := getattr(arguments, name))}
     tables: dict[str, Callable[[], Any]] = {
         "cases": lambda: [compare(case, turns, share, peers) for case in CASES],
