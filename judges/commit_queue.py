@@ -3,8 +3,11 @@ disk.
 
 A commit costs the disk and the processor about the same whatever it holds. So that a killed process pays again for
 nothing but the requests that were in flight, an answer counts only once it is stored; so that this costs no
-throughput, commits begin at least a few milliseconds apart and take all that has arrived since, written by one thread,
-the only one that writes. An answer that comes alone is written at once.
+throughput, a commit takes all that has arrived since the last one began.
+
+SQLite commits in about a millisecond, here in the event loop: handing it to a thread and back takes longer, since both
+then wait for each other's turn at the interpreter. A server that stores is written to by one thread, so that answers
+are read meanwhile, and commits begin a few milliseconds apart. An answer that comes alone is written at once.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from ratify.verdict_store import VerdictStore
 APART_S = 0.005
 """From the beginning of one commit to the next: short beside a request, long beside a commit's own cost."""
 MAX_BATCH = 2000
-"""Verdicts in one transaction."""
+"""Calls of `put` that share one transaction."""
+Waiting = tuple[tuple[Verdict, ...], asyncio.Future[None]]
 
 
 class CommitQueue:
@@ -27,7 +31,7 @@ class CommitQueue:
 
     def __init__(self, store: VerdictStore) -> None:
         self._store = store
-        self._waiting: list[tuple[Verdict, asyncio.Future[None]]] = []
+        self._waiting: list[Waiting] = []
         self._arrived = asyncio.Event()
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verdict-store")
@@ -44,14 +48,14 @@ class CommitQueue:
         finally:
             self._thread.shutdown(wait=True)
 
-    async def put(self, verdict: Verdict) -> None:
-        """Return once the verdict is on disk.
+    async def put(self, *verdicts: Verdict) -> None:
+        """Return once the verdicts are on disk; those of one call share a transaction.
 
         Raises:
             StoreError: it could not be written.
         """
         stored = asyncio.get_running_loop().create_future()
-        self._waiting.append((verdict, stored))
+        self._waiting.append((verdicts, stored))
         self._arrived.set()
         await stored
 
@@ -60,7 +64,7 @@ class CommitQueue:
         last = -math.inf
         while not (self._closing and not self._waiting):
             await self._arrived.wait()
-            if not self._closing:
+            if not self._closing and not self._store.is_file:
                 await asyncio.sleep(last + APART_S - loop.time())
             last = loop.time()
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
@@ -69,14 +73,20 @@ class CommitQueue:
             if not batch:
                 continue
             try:
-                await loop.run_in_executor(self._thread, self._store.append, [verdict for verdict, _ in batch])
+                await self._append([verdict for several, _ in batch for verdict in several])
             except Exception as error:
                 _settle(batch, error)
             else:
                 _settle(batch, None)
 
+    async def _append(self, verdicts: list[Verdict]) -> None:
+        if self._store.is_file:
+            self._store.append(verdicts)
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._store.append, verdicts)
 
-def _settle(batch: list[tuple[Verdict, asyncio.Future[None]]], error: Exception | None) -> None:
+
+def _settle(batch: list[Waiting], error: Exception | None) -> None:
     """Tell those who still wait; a caller that was cancelled does not."""
     for _, stored in batch:
         if stored.done():

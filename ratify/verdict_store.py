@@ -10,11 +10,11 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ratify.errors import StoreError
 from ratify.types import Failure, Verdict
@@ -57,6 +57,9 @@ _ONE_AT_A_TIME = {
     "sqlite": sa.text("BEGIN IMMEDIATE"),
 }
 """Of two processes that create the same table at once one fails; the lock ends with the transaction."""
+_NAMES = VERDICTS.c.keys()
+_ROWS_PER_INSERT = (64, 16, 4, 1)
+"""64 rows of 12 columns are within SQLite's oldest limit, too."""
 _KEYS_PER_QUERY = 500
 """SQLite's oldest limit on bound variables is 999."""
 _BUSY_S = 30
@@ -71,13 +74,17 @@ class VerdictStore:
         self._engine = sa.create_engine(self.url)
         if self.url.get_backend_name() == "sqlite":
             sa.event.listen(self._engine, "connect", _tune_sqlite)
-        self._insert_once = _insert_once(self.url.get_backend_name())
         self._writer: sa.Connection | None = None
         """Kept open: taking a connection for each commit costs more than the commit."""
         with _OneSentence(self), self._engine.begin() as connection:
             if not set(_METADATA.tables) <= set(sa.inspect(connection).get_table_names()):
                 connection.execute(_ONE_AT_A_TIME[self.url.get_backend_name()])
                 _METADATA.create_all(connection)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it lies on this machine, so that a commit takes as long as the disk does."""
+        return self.url.get_backend_name() == "sqlite"
 
     @classmethod
     def in_folder(cls, folder: Path) -> VerdictStore:
@@ -88,13 +95,13 @@ class VerdictStore:
     def append(self, verdicts: Sequence[Verdict]) -> None:
         """Store verdicts in one transaction, on disk on return; a key that is known already is left as it was."""
         # In the order of the keys: two writers that lock the same keys in different orders would wait for each other.
-        answered = [_answer_row(each) for each in sorted(verdicts, key=_key) if each.failure is None]
+        answered = [each for each in sorted(verdicts, key=_key) if each.failure is None]
         failed = [_failure_row(verdict) for verdict in verdicts if verdict.failure is not None]
         with _OneSentence(self):
             self._writer = self._writer or self._engine.connect()
             with self._writer.begin():
-                if answered:
-                    self._writer.execute(self._insert_once, answered)
+                for insert, values in _inserts(answered, self._engine.dialect.paramstyle):
+                    self._writer.exec_driver_sql(insert, values)
                 if failed:
                     self._writer.execute(sa.insert(FAILURES), failed)
 
@@ -161,11 +168,24 @@ class _OneSentence:
             raise StoreError(f"verdict store {self._where}: {reason}") from error
 
 
-def _insert_once(backend: str) -> Any:
-    """An insert that leaves a key which is known already as it was."""
-    if backend == "postgresql":
-        return postgresql.insert(VERDICTS).on_conflict_do_nothing(index_elements=["key"])
-    return sqlite.insert(VERDICTS).on_conflict_do_nothing(index_elements=["key"])
+def _inserts(verdicts: Sequence[Verdict], paramstyle: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Statements that store verdicts, several at once, and leave a key which is known already as it was.
+
+    Every answer passes here while the event loop waits, so nothing is compiled or looked up anew.
+    """
+    start = 0
+    for size in _ROWS_PER_INSERT:
+        while len(verdicts) - start >= size:
+            rows = verdicts[start : start + size]
+            yield _insert(size, paramstyle), tuple(getattr(each, name) for each in rows for name in _NAMES)
+            start += size
+
+
+@cache
+def _insert(rows: int, paramstyle: str) -> str:
+    row = ", ".join(["?" if paramstyle == "qmark" else "%s"] * len(_NAMES))
+    values = ", ".join([f"({row})"] * rows)
+    return f"INSERT INTO verdicts ({', '.join(_NAMES)}) VALUES {values} ON CONFLICT (key) DO NOTHING"
 
 
 def _tune_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
@@ -186,10 +206,6 @@ def _tune_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 def _key(verdict: Verdict) -> str:
     return verdict.key
-
-
-def _answer_row(verdict: Verdict) -> dict[str, Any]:
-    return verdict.model_dump(exclude={"failure"})
 
 
 def _failure_row(verdict: Verdict) -> dict[str, Any]:
