@@ -86,8 +86,8 @@ class _Answering:
     async def _answer(self, asked: Asked) -> None:
         question = Question(asked.key, self._principles[asked.principle], asked.prompt, asked.first, asked.second)
         try:
-            verdict, again = await self._judge.attempt(question, asked.retry)
-            answered = Answered(number=asked.number, verdict=verdict, again=again)
+            attempt = await self._judge.attempt(question, asked.retry)
+            answered = Answered(number=asked.number, verdict=attempt.verdict, again=attempt.again)
         except EndpointError as error:
             answered = Answered(number=asked.number, fault=str(error))
         _say(answered)

@@ -112,13 +112,14 @@ def possible(section: JudgeSection, found: Capabilities) -> list[str]:
     if found.top_logprobs or found.fewer_logprobs:
         turn = " with judge.answer_turn = 'turn'" if not found.prefill and continues(section) else ""
         both = " and".join(part for part in (number, turn) if part).replace(" and with", " and")
-        settings += [f"'logprobs'{number}", f"'reasoning'{both}"]
+        settings += [f"'logprobs'{number}"]
+        settings += [f"'reasoning'{both}"] if section.protocol != "ranking" else []
         settings += [f"'score'{both}"] if section.protocol == "pointwise" else []
     if found.response_format:
         settings.append("'json'")
     elif found.structured_outputs:
         settings.append("'json' with judge.schema_by = 'structured_outputs'")
-    return settings + (["'samples'"] if found.seed else [])
+    return settings + (["'samples'"] if found.seed and section.protocol != "ranking" else [])
 
 
 def _has(found: Capabilities, feature: Feature) -> bool:

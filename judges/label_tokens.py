@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from judges.readouts.first_token import variants
 from judges.readouts.logprobs import answers_of
+from judges.readouts.ranking import LETTERS
 from judges.readouts.score import SCORES
 from judges.readouts.turns import continues
 from ratify.errors import InputError
@@ -41,7 +43,9 @@ def _offered(section: JudgeSection) -> dict[str, frozenset[str]]:
     if section.readout == "score":
         highest = max(SCORES)
         return {str(score): tokens for score, tokens in SCORES.items() if score < highest or not continues(section)}
-    first, second = answers_of(section.protocol)
+    if section.protocol == "ranking":
+        return {letter: variants(letter) for letter in LETTERS}
+    first, second = answers_of(section.verdict_protocol)
     names = ("Yes", "No") if section.protocol == "pointwise" else ("A", "B")
     return dict(zip(names, (first, second), strict=True))
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from judges.commit_queue import CommitQueue
-from judges.questions import Judge, Question
+from judges.questions import Judge, Question, verdict_keys
 from judges.reasks import attempts
 from judges.statistics import LabellingStatistics
 from ratify.errors import BudgetError, SpendingError
@@ -102,7 +102,7 @@ async def collect_verdicts(
         questions.values(), judge, store,
         total=len(questions), failure_budget=failure_budget, progress=progress, budget=budget, price=price,
     )  # fmt: skip
-    verdicts = store.get(key for key in questions if key not in tally.failures)
+    verdicts = store.get(verdict_keys(questions.values(), tally.failures))
     return Collection(verdicts, tally.failures, tally.statistics)
 
 
@@ -193,12 +193,12 @@ class _Run:
             if not self._affordable(question):
                 return
             self._in_flight += 1
-            async for verdict in attempts(self._judge, question):
-                await queue.put(verdict)
+            async for verdicts in attempts(self._judge, question):
+                await queue.put(*verdicts)
             self._in_flight -= 1
-            self._budget.settle(verdict)
+            self._budget.settle(verdicts[-1])
             self._open.remove(question.key)
-            self._count(verdict)
+            self._count(question, verdicts[-1])
 
     def _affordable(self, question: Question) -> bool:
         """A worker that may not ask leaves; the others' answers, which are paid for, are waited for and stored."""
@@ -228,25 +228,25 @@ class _Run:
         made = list(itertools.islice(self._questions, LOOKED_UP_AT_ONCE))
         asked = {q.key: q for q in made if q.key not in self._open and q.key not in self._tally.failures}
         for key, verdict in self._store.get(asked).items():
-            del asked[key]
+            question = asked.pop(key)
             self._statistics.reused += 1
             if verdict.coverage is not None and verdict.coverage < self._judge.min_coverage:
-                self._fail(verdict, Failure.LOW_COVERAGE)
+                self._fail(question, verdict, Failure.LOW_COVERAGE)
         self._statistics.needed = self._statistics.reused + self._statistics.calls + len(self._open) + len(asked)
         self._open |= asked.keys()
         self._ready.extend(asked.values())
         self._show_now_and_then()
         return bool(made)
 
-    def _count(self, verdict: Verdict) -> None:
+    def _count(self, question: Question, verdict: Verdict) -> None:
         self._statistics.count_call(verdict)
         if verdict.failure is not None:
-            self._fail(verdict, verdict.failure)
+            self._fail(question, verdict, verdict.failure)
             self._stop_if_hopeless()
         self._show_now_and_then()
 
-    def _fail(self, verdict: Verdict, failure: Failure) -> None:
-        self._tally.failures[verdict.key] = failure
+    def _fail(self, question: Question, verdict: Verdict, failure: Failure) -> None:
+        self._tally.failures.update(dict.fromkeys(question.verdict_keys, failure))
         self._statistics.failures[failure] += 1
         self._first_raw = self._first_raw or verdict.raw
 

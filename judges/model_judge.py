@@ -2,7 +2,7 @@
 that the configuration names.
 
 What the model is sent is in `rendering.py` and the template files, how it is read in `judges/readouts`, when it is
-asked again in `reasks.py`. Left out: panels, and ranking several replies in one call.
+asked again in `reasks.py`. Left out: panels, and ranking several replies in one call (`ranking_judge.py`).
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class ModelJudge:
         Raises:
             ConfigError: a template is missing or faulty.
         """
-        self.protocol: Protocol = section.protocol
+        self.protocol: Protocol = section.verdict_protocol
         self.concurrency = section.concurrency
         self.max_reasks = section.max_reasks
         self._client = client
         self.min_coverage = section.min_coverage
         folder = prompts_dir or section.prompts_dir
-        self._prompt = JudgePrompt(section.protocol, folder, suffix=SUFFIXES[section.readout])
+        self.prompt = JudgePrompt(self.protocol, folder, suffix=SUFFIXES[section.readout])
         self._readout = make_readout(section, folder)
         self.identity = self._identify(section, model_hash or model_digest(section.model))
         self.fingerprint = digest(self.identity)
@@ -55,8 +55,8 @@ class ModelJudge:
         return {
             "kind": "model",
             "model": model_hash,
-            "protocol": section.protocol,
-            "template": self._prompt.hash,
+            "protocol": self.protocol,
+            "template": self.prompt.hash,
             "salt": section.cache_salt,
             **self._readout.identity,
         }
@@ -72,7 +72,7 @@ class ModelJudge:
 
     def key(self, principle: Principle, prompt: Prompt, first: Completion, second: Completion | None) -> str:
         """SHA-256 of the judge, the very text it is sent (the shown order is part of it) and the seeds it draws."""
-        shown = self._prompt.show(principle, prompt, first, second)
+        shown = self.prompt.show(principle, prompt, first, second)
         return digest({**self._asked(shown), "sample": self._readout.sample(self._base(shown))})
 
     def _asked(self, shown: Shown) -> dict[str, JsonValue]:
@@ -97,25 +97,19 @@ class ModelJudge:
             EndpointError: the fault concerns every call.
         """
         assert self._client is not None, "a judge without a client only writes questions"
-        shown = self._prompt.show(question.principle, question.prompt, question.first, question.second)
+        shown = self.prompt.show(question.principle, question.prompt, question.first, question.second)
         try:
             reading = await self._readout.read(self._client, shown, self._base(shown), retry)
         except CallFailed as failed:
             # The client has repeated what can be mended, and a prompt that is too long stays too long.
             return Attempt(question.failed(self.fingerprint, failed.failure, failed.raw), again=False)
-        return Attempt(_verdict(question, self.fingerprint, reading), again=reading.again)
+        return Attempt(verdict_of(question, self.fingerprint, reading), again=reading.again)
 
 
-def _verdict(question: Question, judge: str, reading: Reading) -> Verdict:
+def verdict_of(question: Question, judge: str, reading: Reading) -> Verdict:
+    """A reading as the verdict, or the failure, of a question."""
+    tokens = {"prompt_tokens": reading.prompt_tokens, "completion_tokens": reading.completion_tokens}
     if reading.logit is None:
-        verdict = question.failed(judge, reading.failure or Failure.PARSE_ERROR, reading.raw)
-    else:
-        verdict = question.verdict(judge, logit=reading.logit)
-    return verdict.model_copy(
-        update={
-            "coverage": reading.coverage,
-            "raw": reading.raw,
-            "prompt_tokens": reading.prompt_tokens,
-            "completion_tokens": reading.completion_tokens,
-        }
-    )
+        failure = reading.failure or Failure.PARSE_ERROR
+        return question.failed(judge, failure, reading.raw, coverage=reading.coverage, **tokens)
+    return question.verdict(judge, logit=reading.logit, coverage=reading.coverage, raw=reading.raw, **tokens)

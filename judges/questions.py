@@ -1,20 +1,22 @@
-"""What has to be asked: one question per principle and completion (pointwise) or per principle and shown order
-(pairwise).
+"""What has to be asked: one question per principle and completion (pointwise), per principle and shown order
+(pairwise), or per principle and shown order of a prompt's whole list of completions (ranking).
 
 A question knows its verdict's key, so that what is stored already need not be asked. Two completions with the same
 text lead to the same key and share one verdict. Questions about one reply follow each other, so that a server with a
-prefix cache computes the conversation once for all principles.
+prefix cache computes the conversation once for all principles. A list's question is one about its first two, whose
+answer holds the verdicts on all its other pairs too (`listing.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from constitutions.schema import Principle
+from judges.listing import keys_of, list_of, pair_keys, places_of
 from ratify import types
 from ratify.types import Comparison, Completion, Failure, Prompt, Verdict
 
@@ -29,17 +31,39 @@ class Question(NamedTuple):
     first: Completion
     second: Completion | None
     """None for a pointwise question."""
+    listed: tuple[Completion, ...] = ()
+    """All that a ranking judge is shown, in the shown order; `first` and `second` begin it."""
+    also: tuple[str, ...] = ()
+    """Keys of the verdicts on the list's other pairs, in the order of `listing.places`."""
 
-    def verdict(self, judge: str, *, logit: float, coverage: float | None = None) -> Verdict:
+    @property
+    def verdict_keys(self) -> tuple[str, ...]:
+        """Keys of all verdicts that its answer holds."""
+        return (self.key, *self.also)
+
+    def verdict(
+        self, judge: str, *, logit: float, coverage: float | None = None, raw: str = "",
+        prompt_tokens: int = 0, completion_tokens: int = 0,
+    ) -> Verdict:  # fmt: skip
         """The answered verdict of this question."""
-        return self._record(judge).model_copy(update={"logit": logit, "coverage": coverage})
+        return self._record(
+            judge, logit=logit, coverage=coverage, raw=raw,
+            prompt_tokens=prompt_tokens, completion_tokens=completion_tokens,
+        )  # fmt: skip
 
-    def failed(self, judge: str, failure: Failure, raw: str) -> Verdict:
+    def failed(
+        self, judge: str, failure: Failure, raw: str, *, coverage: float | None = None,
+        prompt_tokens: int = 0, completion_tokens: int = 0,
+    ) -> Verdict:  # fmt: skip
         """The failure of this question, with the raw text."""
-        return self._record(judge).model_copy(update={"failure": failure, "raw": raw})
+        return self._record(
+            judge, failure=failure, coverage=coverage, raw=raw,
+            prompt_tokens=prompt_tokens, completion_tokens=completion_tokens,
+        )  # fmt: skip
 
-    def _record(self, judge: str) -> Verdict:
+    def _record(self, judge: str, **said: Any) -> Verdict:
         return Verdict(
+            **said,
             key=self.key,
             judge=judge,
             principle=self.principle.id,
@@ -77,6 +101,14 @@ class Judge(Protocol):
 
     async def answer(self, question: Question) -> Verdict:
         """Its verdict; a call without a usable answer is a verdict with a failure."""
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """A judge that is shown all completions of a prompt at once; its verdicts are those of a pairwise one."""
+
+    def list_key(self, principle: Principle, prompt: Prompt, listed: Sequence[Completion], /) -> str:
+        """SHA-256 of everything the judge would see."""
 
 
 Pair = tuple[Completion, Completion]
@@ -129,23 +161,25 @@ def write_questions(
     """
     questions: dict[str, Question] = {}
     keys: list[dict[str, PairKeys]] = []
-    writer = _Writer(judge)
+    writer = _Lists(judge, pairs) if isinstance(judge, Ranker) else _Writer(judge)
     rows = in_scope(prompts, pairs, principles, judge) if wanted is None else wanted
     for (a, b), row in zip(pairs, rows, strict=True):
         spoken = [principles[index] for index in np.flatnonzero(row).tolist()]
-        asked = list(writer.ask(prompts[a.prompt_id], a, b, spoken))
+        asked, of_pair = writer.ask(prompts[a.prompt_id], a, b, spoken)
         questions |= {question.key: question for question in asked if question.key not in questions}
-        keys.append(_by_principle(asked))
+        keys.append(of_pair)
     return Questionnaire(questions, list(pairs), keys)
 
 
-def _by_principle(asked: Sequence[Question]) -> dict[str, PairKeys]:
-    """Questions come as all about a (or a first), then all about b, principles in the same order."""
-    half = len(asked) // 2
-    return {
-        about_a.principle.id: PairKeys(about_a.key, about_b.key)
-        for about_a, about_b in zip(asked[:half], asked[half:], strict=True)
-    }
+def verdict_keys(questions: Iterable[Question], without: Mapping[str, object]) -> Iterator[str]:
+    """The keys of all verdicts that some questions ask for, less those of questions `without` one."""
+    for question in questions:
+        if question.key not in without:
+            yield from question.verdict_keys
+
+
+Asked = tuple[list[Question], dict[str, PairKeys]]
+"""Questions, and the keys of a pair's verdicts by principle id."""
 
 
 class _Writer:
@@ -155,7 +189,15 @@ class _Writer:
         self._judge = judge
         self._about: dict[tuple[str, str], Question] = {}
 
-    def ask(self, prompt: Prompt, a: Completion, b: Completion, principles: Sequence[Principle]) -> Iterator[Question]:
+    def ask(self, prompt: Prompt, a: Completion, b: Completion, principles: Sequence[Principle]) -> Asked:
+        """What is asked about a pair, and the keys of what it rests on."""
+        asked = list(self._ask(prompt, a, b, principles))
+        about_a, about_b = asked[: len(principles)], asked[len(principles) :]
+        views = zip(about_a, about_b, strict=True)
+        return asked, {one.principle.id: PairKeys(one.key, other.key) for one, other in views}
+
+    def _ask(self, prompt: Prompt, a: Completion, b: Completion, principles: Sequence[Principle]) -> Iterator[Question]:
+        """All about a (or a first), then all about b, principles in the same order."""
         if self._judge.protocol == "pointwise":
             for completion in (a, b):
                 for principle in principles:
@@ -174,3 +216,44 @@ class _Writer:
 
     def _question(self, prompt: Prompt, first: Completion, second: Completion | None, principle: Principle) -> Question:
         return Question(self._judge.key(principle, prompt, first, second), principle, prompt, first, second)
+
+
+class _Lists:
+    """Makes questions about lists: all completions of a prompt that occur in the pairs, forwards and backwards."""
+
+    def __init__(self, judge: Ranker, pairs: Sequence[Pair]) -> None:
+        self._judge = judge
+        several: dict[str, list[Pair]] = {}
+        for pair in pairs:
+            several.setdefault(pair[0].prompt_id, []).append(pair)
+        self._lists = {name: list_of(name, of_prompt) for name, of_prompt in several.items()}
+        self._made: dict[tuple[str, str], tuple[Question, Question]] = {}
+
+    def ask(self, prompt: Prompt, a: Completion, b: Completion, principles: Sequence[Principle]) -> Asked:
+        """What is asked about a pair, and the keys of what it rests on."""
+        asked: list[Question] = []
+        keys: dict[str, PairKeys] = {}
+        listed = self._lists[prompt.id]
+        shown = places_of(listed, a, b)
+        for principle in principles:
+            forwards, backwards = self._both(prompt, principle)
+            asked += forwards, backwards
+            ahead, behind = pair_keys(forwards.verdict_keys, backwards.verdict_keys, len(listed), *sorted(shown))
+            keys[principle.id] = PairKeys(ahead, behind) if shown[0] < shown[1] else PairKeys(behind, ahead)
+            if a.text == b.text:  # one verdict for both orders, as a pairwise judge has: a tie to the last bit
+                keys[principle.id] = PairKeys(ahead, ahead)
+        return asked, keys
+
+    def _both(self, prompt: Prompt, principle: Principle) -> tuple[Question, Question]:
+        name = prompt.id, principle.id
+        if name not in self._made:
+            forwards = self._lists[prompt.id]
+            self._made[name] = (
+                self._question(prompt, principle, forwards),
+                self._question(prompt, principle, forwards[::-1]),
+            )
+        return self._made[name]
+
+    def _question(self, prompt: Prompt, principle: Principle, listed: tuple[Completion, ...]) -> Question:
+        key, *also = keys_of(self._judge.list_key(principle, prompt, listed), len(listed))
+        return Question(key, principle, prompt, listed[0], listed[1], listed, tuple(also))

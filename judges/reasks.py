@@ -15,7 +15,7 @@ verdict that stands in the end, or the last failure, has the question's own key,
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast
 
 from judges.questions import Judge, Question
 from ratify.canonical import digest
@@ -28,9 +28,10 @@ class Attempt(NamedTuple):
     verdict: Verdict
     again: bool
     """A failure that another attempt may mend."""
+    also: tuple[Verdict, ...] = ()
+    """What the same answer says of other pairs of a list, without tokens of their own."""
 
 
-@runtime_checkable
 class AsksAgain(Protocol):
     """A judge that can be asked the same question once more."""
 
@@ -40,29 +41,31 @@ class AsksAgain(Protocol):
         """Ask once; `retry` counts the attempts before."""
 
 
-async def attempts(judge: Judge, question: Question) -> AsyncIterator[Verdict]:
-    """The verdict of every attempt, failed ones first; the last one stands under the question's key.
+async def attempts(judge: Judge, question: Question) -> AsyncIterator[tuple[Verdict, ...]]:
+    """The verdicts of every attempt, failed ones first; the last of the last stands under the question's key.
 
     Raises:
         EndpointError: the fault concerns every call.
     """
-    if not isinstance(judge, AsksAgain):
-        yield await judge.answer(question)
+    if not hasattr(judge, "attempt"):
+        yield (await judge.answer(question),)
         return
+    asks_again = cast("AsksAgain", judge)
     prompt_tokens = completion_tokens = 0
-    for retry in range(judge.max_reasks + 1):
-        verdict, again = await judge.attempt(question, retry)
+    for retry in range(asks_again.max_reasks + 1):
+        verdict, again, also = await asks_again.attempt(question, retry)
         prompt_tokens += verdict.prompt_tokens
         completion_tokens += verdict.completion_tokens
-        if verdict.failure is None or not again or retry == judge.max_reasks:
-            yield verdict.model_copy(update={"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens})
+        if verdict.failure is None or not again or retry == asks_again.max_reasks:
+            tokens = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+            yield *also, verdict.model_copy(update=tokens) if retry else verdict
             return
-        yield verdict.model_copy(update={"key": attempt_key(question.key, retry)})
+        yield (verdict.model_copy(update={"key": attempt_key(question.key, retry)}),)
 
 
 async def last_attempt(judge: Judge, question: Question) -> Verdict:
     """The verdict that stands in the end; for who keeps that one alone, its raw text holds the failed attempts too."""
-    *failed, last = [verdict async for verdict in attempts(judge, question)]
+    *failed, last = [verdicts[-1] async for verdicts in attempts(judge, question)]
     told = [f"[attempt {number}: {verdict.failure}: {verdict.raw}]" for number, verdict in enumerate(failed, 1)]
     return last.model_copy(update={"raw": "\n".join([*told, last.raw])})
 

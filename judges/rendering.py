@@ -12,7 +12,9 @@ could know them. A verdict line that bears them is the judge's own and no quotat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import NamedTuple
 
 from constitutions.schema import Example, Principle
@@ -27,6 +29,9 @@ _SLOTS: dict[Protocol, tuple[str, ...]] = {
     "pointwise": ("conversation", "completion", "principle"),
     "pairwise": ("conversation", "completion_a", "completion_b", "principle"),
 }
+
+
+_LIST_SLOTS = ("conversation", "replies", "principle")
 
 
 class Shown(NamedTuple):
@@ -49,11 +54,7 @@ class JudgePrompt:
         path = (folder or PROMPT_FOLDER) / f"{protocol}{suffix}.txt"
         self.text = _read(path)
         self.hash = digest(self.text)
-        needed = (*_SLOTS[protocol], MARKER) if suffix == "_text" else _SLOTS[protocol]
-        for slot in needed:
-            if f"{{{slot}}}" not in self.text:
-                why = "a verdict could be forged" if slot == MARKER else "the judge would not see it"
-                raise ConfigError(f"prompt template {path} has no slot {{{slot}}}; {why}")
+        _require_slots(path, self.text, (*_SLOTS[protocol], MARKER) if suffix == "_text" else _SLOTS[protocol])
         self._marked = f"{{{MARKER}}}" in self.text
         _check_slots(path, self.text, (*_SLOTS[protocol], MARKER))
 
@@ -72,6 +73,28 @@ class JudgePrompt:
             fields |= {"completion_a": first.text, "completion_b": second.text}
         marker = _marker(self.hash, fields) if self._marked else ""
         return Shown((Message(role="user", content=fill(self.text, {**fields, MARKER: marker})),), marker)
+
+
+class ListPrompt:
+    """The template of a list of completions, each under a letter."""
+
+    def __init__(self, folder: Path | None = None, *, suffix: str = "") -> None:
+        """`suffix` and errors as of `JudgePrompt`."""
+        path = (folder or PROMPT_FOLDER) / f"ranking{suffix}.txt"
+        self.text = _read(path)
+        self.hash = digest(self.text)
+        _require_slots(path, self.text, _LIST_SLOTS)
+        _check_slots(path, self.text, _LIST_SLOTS)
+
+    def show(self, principle: Principle, prompt: Prompt, listed: Sequence[Completion]) -> Shown:
+        """The request about a list, in the order given; no marker, since nothing is searched for in prose."""
+        replies = (f"Reply {letter}:\n{each.text}" for letter, each in zip(ascii_uppercase, listed, strict=False))
+        fields = {
+            "conversation": conversation_text(prompt.messages),
+            "replies": "\n\n".join(replies),
+            "principle": principle_text(principle),
+        }
+        return Shown((Message(role="user", content=fill(self.text, fields)),), "")
 
 
 class TurnPrompt:
@@ -96,6 +119,13 @@ def _read(path: Path) -> str:
             f"copy it from {PROMPT_FOLDER} and edit it, or leave judge.prompts_dir out"
         )
     return load_template(path)
+
+
+def _require_slots(path: Path, text: str, needed: Sequence[str]) -> None:
+    for slot in needed:
+        if f"{{{slot}}}" not in text:
+            why = "a verdict could be forged" if slot == MARKER else "the judge would not see it"
+            raise ConfigError(f"prompt template {path} has no slot {{{slot}}}; {why}")
 
 
 def _check_slots(path: Path, text: str, known: tuple[str, ...]) -> None:

@@ -52,8 +52,9 @@ class CallShape(NamedTuple):
 
 def most_usage(question: Question, shape: CallShape) -> Usage:
     """An upper bound on what one question uses."""
-    texts = [principle_text(question.principle), conversation_text(question.prompt.messages), question.first.text]
-    texts += [question.second.text] if question.second else []
+    shown = question.listed or filter(None, (question.first, question.second))
+    texts = [principle_text(question.principle), conversation_text(question.prompt.messages)]
+    texts += [completion.text for completion in shown]
     said = sum(len(text.encode()) for text in texts)
     prompt = said + shape.template_bytes + TEMPLATE_TOKENS + (shape.text_tokens if shape.requests > 1 else 0)
     return Usage(shape.requests, shape.requests * prompt, shape.requests * shape.text_tokens)

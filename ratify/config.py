@@ -161,10 +161,11 @@ class Config(Section):
         if not self.policy_gradient.enabled:
             return self
         for reward in self.policy_gradient.judge_rewards:
-            if self.judge.protocol == "pairwise" and not reward.compares:
+            if self.judge.verdict_protocol == "pairwise" and not reward.compares:
                 raise ValueError(
                     f"policy_gradient.rewards: {reward.name!r} has score = {reward.score!r}, a verdict on one reply, "
-                    "and judge.protocol is 'pairwise'; set score = 'win_rate' or judge.protocol = 'pointwise'"
+                    f"and judge.protocol is {self.judge.protocol!r}; set score = 'win_rate' or judge.protocol = "
+                    "'pointwise'"
                 )
             if self.judge.batch:
                 raise ValueError(

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from ratify.device_section import DeviceSection
 from ratify.endpoint_sections import EndpointSection, EngineSection, Section
 from ratify.lora_section import LoraSection
+from ratify.types import Protocol
 
 __all__ = [
     "OBJECTIVE_KNOBS",
@@ -139,15 +140,14 @@ class JudgeSection(EndpointSection):
     """Who applies the constitution: a model behind an endpoint, the deterministic `rules` judge, or a recording."""
 
     kind: Literal["model", "rules", "replay"] = "model"
-    """`model` asks a language model; `rules` applies each principle's `checks` and asks nobody; `replay` answers from
-    recorded verdicts and asks nobody."""
+    """`model` asks a language model, `rules` applies each principle's `checks`, `replay` repeats recorded verdicts."""
     recordings: Path | None = None
     """kind `replay`: the recorded verdicts, JSON lines as `ratify judge record` writes them."""
     forbid_policy_family: bool = False
     """Refuse a judge of the policy's model family, because a judge prefers what its own family writes."""
     model: str = ""
-    protocol: Literal["pointwise", "pairwise"] = "pointwise"
-    """`pointwise`: N·P calls and no position bias; `pairwise`: both orders of every pair."""
+    protocol: Literal["pointwise", "pairwise", "ranking"] = "pointwise"
+    """`pointwise`: N·P calls, no position bias; `pairwise`: both orders of pairs; `ranking`: of a prompt's list."""
     min_coverage: float = Field(default=0.5, ge=0, le=1)
     """Least probability mass on the offered answers; below it the verdict is a `low_coverage` failure."""
     top_logprobs: int = Field(default=20, ge=2, le=100)
@@ -201,10 +201,18 @@ class JudgeSection(EndpointSection):
             raise ValueError(f"readout is '{self.readout}' and kind '{self.kind}' asks no model; remove one of them")
         if self.readout == "score" and self.protocol != "pointwise":
             raise ValueError("readout is 'score', which rates one reply; set protocol = 'pointwise'")
+        ranks = self.kind == "model" and self.readout in ("logprobs", "json") and self.processes == 1
+        if self.protocol == "ranking" and not ranks:
+            raise ValueError("protocol 'ranking' is for kind 'model', readout 'logprobs' or 'json', and 1 process")
         for name, owners in READOUT_KNOBS.items():
             if getattr(self, name) is not None and self.readout not in owners:
                 raise ValueError(_foreign_knob(name, "readout", self.readout, owners))
         return self
+
+    @property
+    def verdict_protocol(self) -> Protocol:
+        """What a verdict is about; a ranking holds one on every pair of its list."""
+        return "pairwise" if self.protocol == "ranking" else self.protocol
 
     @property
     def drawn_samples(self) -> int:
@@ -227,13 +235,9 @@ class JudgeSection(EndpointSection):
         return self.schema_by or "response_format"
 
     @model_validator(mode="after")
-    def _needs_model(self) -> JudgeSection:
+    def _kind_has_what_it_needs(self) -> JudgeSection:
         if self.kind == "model" and not self.model:
             raise ValueError("judge.model is empty: name a model folder or a served model, or set judge.kind = 'rules'")
-        return self
-
-    @model_validator(mode="after")
-    def _recordings_are_replayed(self) -> JudgeSection:
         if self.kind == "replay" and self.recordings is None:
             raise ValueError("judge.kind is 'replay' and there is nothing to replay: set judge.recordings to a file")
         if self.kind != "replay" and self.recordings is not None:

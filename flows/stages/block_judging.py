@@ -28,7 +28,7 @@ from judges.bias import bias_metrics
 from judges.labelling import Tally
 from judges.labels import Labelled, label_pairs
 from judges.order_table import OrderTable
-from judges.questions import Question
+from judges.questions import Question, verdict_keys
 from judges.statistics import OrderCounts
 from ratify.types import Verdict
 from ratify.verdict_store import VerdictStore
@@ -108,4 +108,4 @@ class BlockJudging:
         return mixed(self._sheets.all_questions(), self._sheets.questions, self._watch)
 
     def _stored(self, store: VerdictStore, questions: Mapping[str, Question]) -> dict[str, Verdict]:
-        return store.get(key for key in questions if key not in self._tally.failures)
+        return store.get(verdict_keys(questions.values(), self._tally.failures))

@@ -22,7 +22,7 @@ from flows.stages.panel_judging import seats_of
 from flows.stages.rates import Rate, observed_rates
 from judges.assignment import cover
 from judges.gold import load_gold
-from judges.questions import Pair, Question, write_questions
+from judges.questions import Pair, Question, Ranker, write_questions
 from judges.usage import Usage, most_usage
 from ratify.intervals import student
 from ratify.run_store import RunStore
@@ -156,11 +156,13 @@ def _canaries(context: RunContext) -> tuple[dict[str, Prompt], list[Pair]]:
 
 
 def _most_calls(context: RunContext) -> int:
-    """One call per principle and reply (pointwise) or per principle and shown order, if no two replies are alike."""
+    """One call per principle and reply (pointwise) or per principle and shown order of a pair or of the list, if no two
+    replies are alike."""
     config, judge = context.config, make_judge(context)
     count = config.sampling.completions_per_prompt
     pairs = min(config.labels.pairs_per_prompt or math.inf, math.comb(count, 2))
     replies = min(count, 2 * pairs) if judge.protocol == "pointwise" else 2 * pairs
+    replies = 2 if isinstance(judge, Ranker) else replies
     spoken = [principle for principle in constitution_of(context).active if not judge.abstains(principle)]
     canary_prompts, canaries = _canaries(context)
     covered = sum(p.applies_to.covers(prompt) for prompt in generate.training_prompts(context) for p in spoken)

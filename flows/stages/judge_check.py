@@ -111,7 +111,7 @@ def answers(check: Check) -> Answered:
     found = asyncio.run(_collect(context, check))
     rules = constitution_of(context)
     labels = labels_of(
-        label_pairs(check.sheet, found.verdicts, found.failures, rules, judge.protocol, decided=check.decided)
+        label_pairs(check.sheet, found.verdicts, found.failures, rules, judge.verdict_protocol, decided=check.decided)
     )
     return Answered(labels, found)
 
@@ -120,7 +120,8 @@ def ask(check: Check) -> Checked:
     """Have the missing questions answered, and examine the judge."""
     context, (labels, found) = check.context, answers(check)
     judge = context.config.judge
-    subject = Subject(make_judge(context).fingerprint, judge.protocol, judge.model if judge.kind == "model" else "")
+    asked = make_judge(context)
+    subject = Subject(asked.fingerprint, asked.protocol, judge.model if judge.kind == "model" else "")
     limits = Limits(max_same_position=judge.max_same_position, max_failures=judge.failure_budget)
     if context.config.gold.min_agreement is not None:
         limits = limits._replace(min_agreement=context.config.gold.min_agreement)

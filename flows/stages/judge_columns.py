@@ -19,7 +19,7 @@ from judges.aggregate import Bools
 from judges.assignment import cover
 from judges.columns import Column, build_columns, column_identity, read_column, write_column
 from judges.gold_calibration import apply_to_column, read_calibrators
-from judges.questions import Pair, Question, write_questions
+from judges.questions import Pair, Question, verdict_keys, write_questions
 from judges.statistics import LabellingStatistics
 from ratify.types import Failure, Prompt
 from ratify.verdict_store import VerdictStore
@@ -90,8 +90,9 @@ class JudgeColumns:
             collection = asyncio.run(collect(self.context, questions, store, folder / "server.log"))
         finally:
             store.close()
-        answered = {key: each.logit for key, each in collection.verdicts.items() if each.logit is not None}
-        return {key: self._calibrated(questions[key].principle, logit) for key, logit in answered.items()}
+        about = {question.principle.id: question.principle for question in questions.values()}
+        answered = {key: each for key, each in collection.verdicts.items() if each.logit is not None}
+        return {key: self._calibrated(about[each.principle], each.logit or 0.0) for key, each in answered.items()}
 
     def _calibrated(self, principle: Principle, logit: float) -> float:
         (z,) = apply_to_column(np.array([logit]), principle, self.calibrators)
@@ -103,9 +104,8 @@ class JudgeColumns:
             return {}
         column = self.column(principle)
         lost = {key.decode() for key in column.keys[rows][np.isnan(column.z[rows])]} - known
-        pairs = [self._pairs[row] for row in np.flatnonzero(rows)]
-        sheet = write_questions(self._prompts, pairs, [principle], self.judge)
-        return {key: question for key, question in sheet.questions.items() if key in lost}
+        sheet = write_questions(self._prompts, self._pairs, [principle], self.judge, rows[:, None])
+        return {key: each for key, each in sheet.questions.items() if not lost.isdisjoint(each.verdict_keys)}
 
     def keep_columns(self, *constitutions: Constitution) -> Iterator[Path]:
         """Write the complete columns of these constitutions as files; where they belong, those that lack some too."""
@@ -135,7 +135,7 @@ class JudgeColumns:
         least = self.judge.min_coverage
         coverage = cover(self._prompts, self._pairs, [principle], self.judge)
         sheet = write_questions(self._prompts, self._pairs, [principle], self.judge, coverage.open)
-        stored = self.store.get(sheet.questions)
+        stored = self.store.get(verdict_keys(sheet.questions.values(), {}))
         low = {key for key, each in stored.items() if each.coverage is not None and each.coverage < least}
         self.failures |= dict.fromkeys(low, Failure.LOW_COVERAGE)
         answered = {key: each for key, each in stored.items() if key not in low}

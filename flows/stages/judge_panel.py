@@ -45,7 +45,7 @@ def ask_panel(checks: Sequence[Check], names: Sequence[str], weights: Sequence[f
         judge = make_judge(check.context).fingerprint
         panelists.append(Panelist(name, Member(judge, weight, check.sheet, found.verdicts, found.failures)))
     context = checks[0].context
-    gold, protocol = checks[0].examination.gold, context.config.judge.protocol
+    gold, protocol = checks[0].examination.gold, context.config.judge.verdict_protocol
     return study_panel(gold, panelists, constitution_of(context), protocol, quorum=quorum, how=resampling(context))
 
 

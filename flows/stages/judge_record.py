@@ -14,7 +14,7 @@ from flows.stages.judging import constitution_of, make_judge
 from judges.checkup import write_examination
 from judges.gold import load_gold
 from judges.pairs import draw_pairs
-from judges.questions import Pair, write_questions
+from judges.questions import Pair, verdict_keys, write_questions
 from judges.replay_judge import RecordedVerdict, record_abstentions, record_sheet, write_recording
 from ratify.errors import InputError
 from ratify.types import Prompt
@@ -37,7 +37,7 @@ def record_run(context: RunContext, out: Path) -> int:
     try:
         for prompts, pairs in (_labelled(context), _checked(context)):
             sheet = write_questions(prompts, pairs, constitution.active, judge)
-            recorded = record_sheet(sheet, prompts, principles, store.get(sheet.questions))
+            recorded = record_sheet(sheet, prompts, principles, store.get(verdict_keys(sheet.questions.values(), {})))
             said |= {each.shown: each for each in recorded}
     finally:
         store.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from judges.capabilities import require_readout
 from judges.label_tokens import check_label_tokens
-from judges.model_judge import ModelJudge
+from judges.ranking_judge import model_judge
 from ratify.client import ChatClient
 from ratify.files import write_text
 from ratify.sections import JudgeSection
@@ -24,7 +24,7 @@ def check_readout(section: JudgeSection) -> None:
         InputError: the tokenizer has no single token for an answer.
         EndpointError: the user's server cannot do it.
     """
-    ModelJudge(section, model_hash="unasked")
+    model_judge(section, model_hash="unasked")
     check_label_tokens(section)
     if section.base_url:
         asyncio.run(_probe(section, section.base_url))

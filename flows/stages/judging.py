@@ -39,9 +39,9 @@ from judges.judge_processes import JudgeProcesses
 from judges.labelling import Collection, Tally, label_stream
 from judges.labels import Labelled, label_pairs, labels_of
 from judges.model_judge import ModelJudge
-from judges.questions import Judge, Pair, Question, Questionnaire, write_questions
-from judges.readouts.selection import SUFFIXES
-from judges.rendering import PROMPT_FOLDER, JudgePrompt
+from judges.questions import Judge, Pair, Question, Questionnaire, verdict_keys, write_questions
+from judges.ranking_judge import RankingJudge, model_judge
+from judges.rendering import PROMPT_FOLDER
 from judges.replay_judge import ReplayJudge, read_recording
 from judges.rules_judge import RulesJudge
 from judges.statistics import LabellingStatistics, order_statistics
@@ -98,24 +98,23 @@ def make_judge(context: RunContext, client: ChatClient | None = None) -> Judge:
     """The judge that the configuration names; without a client it can write questions but not answer them."""
     section = context.config.judge
     if section.kind == "rules":
-        return RulesJudge(section.protocol, section.cache_salt)
+        return RulesJudge(section.verdict_protocol, section.cache_salt)
     if section.recordings is not None:
-        return _replay_judge(section.recordings, section.protocol)
-    return ModelJudge(section, client, model_hash=digest(endpoint_identity(section)))
+        return _replay_judge(section.recordings, section.verdict_protocol)
+    return model_judge(section, client, model_hash=digest(endpoint_identity(section)))
 
 
 def judge_shape(context: RunContext) -> CallShape | None:
     """How the configured judge asks its server, at most; None for a judge that asks nobody."""
     section, judge = context.config.judge, make_judge(context)
-    if not isinstance(judge, ModelJudge):
+    if not isinstance(judge, ModelJudge | RankingJudge):
         return None
     texts = section.readout in WRITTEN
-    template = JudgePrompt(section.protocol, section.prompts_dir, suffix=SUFFIXES[section.readout])
     turn = (section.prompts_dir or PROMPT_FOLDER) / f"{section.protocol}_turn.txt"
     return CallShape(
         requests=judge.calls_per_question * (1 + section.max_reasks * texts),
         text_tokens=section.text_tokens if texts else TOKENS_OF_ONE,
-        template_bytes=len(template.text.encode()) + (turn.stat().st_size if turn.exists() else 0),
+        template_bytes=len(judge.prompt.text.encode()) + (turn.stat().st_size if turn.exists() else 0),
     )
 
 
@@ -163,7 +162,7 @@ def judge_pairs(
         stage: First part of the metric keys.
         per_pair: Principles drawn for each pair; 0 asks all that apply.
     """
-    constitution, protocol = constitution_of(context), context.config.judge.protocol
+    constitution, protocol = constitution_of(context), context.config.judge.verdict_protocol
     judge = make_judge(context)
     coverage = cover(prompts, pairs, constitution.active, judge, per_pair)
     questionnaire = write_questions(prompts, pairs, constitution.active, judge, coverage.open)
@@ -217,7 +216,7 @@ def fair_biases(context: RunContext, judged: Iterable[tuple[str, bias.Judged]]) 
     Raises:
         BudgetError: more than `judge.max_same_position` of a principle's pairs prefer the same position in both orders.
     """
-    judge, protocol, how = make_judge(context).fingerprint, context.config.judge.protocol, resampling(context)
+    judge, protocol, how = make_judge(context).fingerprint, context.config.judge.verdict_protocol, resampling(context)
     biases = [measure_bias(judge, principle, pairs, how, protocol) for principle, pairs in judged]
     for found in biases:
         require_fair(found, context.config.judge.max_same_position)
@@ -237,7 +236,7 @@ async def collect(
 ) -> Collection:
     """The verdicts of some questions; a server is started only when `store` lacks one."""
     tally = await ask(context, questions.values, len(questions), store, log_path)
-    verdicts = store.get(key for key in questions if key not in tally.failures)
+    verdicts = store.get(verdict_keys(questions.values(), tally.failures))
     return Collection(verdicts, tally.failures, tally.statistics)
 
 

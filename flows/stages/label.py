@@ -102,10 +102,10 @@ def _judged_by_panel(context: RunContext, stage: StageStore, files: LabelFiles) 
 
 
 def _add(context: RunContext, files: LabelFiles, found: Labelled, prompts: Mapping[str, Prompt]) -> None:
-    config = context.config
+    constitution, protocol = constitution_of(context), context.config.judge.verdict_protocol
     files.add(found, prompts)
-    for by in config.labels.objectives:
-        files.add_objectives(split_labels(found, constitution_of(context), config.judge.protocol, by), by, prompts)
+    for by in context.config.labels.objectives:
+        files.add_objectives(split_labels(found, constitution, protocol, by), by, prompts)
 
 
 class LabelFiles:

@@ -17,7 +17,7 @@ from constitutions.schema import Constitution
 from flows.context import RunContext
 from judges.assignment import Coverage, cover
 from judges.pairs import Drawn, draw_pairs
-from judges.questions import Judge, Pair, Question, Questionnaire, write_questions
+from judges.questions import Judge, Pair, Question, Questionnaire, Ranker, write_questions
 from ratify.types import Completion, Prompt
 
 PAIRS_AT_ONCE = 512
@@ -84,6 +84,9 @@ class Sheets:
             yield from sheet.questions.values()
 
     def _count(self, pairs: list[Pair], coverage: Coverage) -> int:
+        if isinstance(self._judge, Ranker):
+            rows, columns = coverage.open.nonzero()
+            return 2 * len({(pairs[row][0].prompt_id, column) for row, column in zip(rows, columns, strict=True)})
         if self._judge.protocol == "pairwise":
             return 2 * int(coverage.open.sum())
         replies: dict[str, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {}

@@ -135,7 +135,8 @@ def judge_by_panel(
     per_pair: int = 0,
 ) -> Judged:
     """Have every pair judged by all judges of the panel; arguments as for `judge_pairs`."""
-    constitution, protocol, panel = constitution_of(context), context.config.judge.protocol, context.config.panel
+    constitution, panel = constitution_of(context), context.config.panel
+    protocol = context.config.judge.verdict_protocol
     coverage, spoken = _panel_coverage(context, prompts, pairs, constitution, per_pair)
     voices: list[Voiced] = []
     for seat, wanted in zip(seats_of(context), spoken, strict=True):
@@ -178,7 +179,7 @@ def _settled(context: RunContext, constitution: Constitution, voices: Sequence[V
     panel, members = context.config.panel, [voice.member for voice in voices]
     columns = [
         settled_views(
-            view_leads(member_verdicts(members, principle.id), context.config.judge.protocol),
+            view_leads(member_verdicts(members, principle.id), context.config.judge.verdict_protocol),
             panel.weights, panel.combine, panel.agree_above,
         )
         for principle in constitution.active
@@ -196,7 +197,7 @@ def _ask(seat: Seat, sheet: Questionnaire, folder: Path, saved: int, *, watched:
         heard = hear(seat.context, sheet, log_path=folder / "server.log", watched=watched)
     except BudgetError as error:
         raise type(error)(f"judge {seat.name!r} of the panel: {error}") from None
-    if seat.context.config.judge.protocol == "pairwise":
+    if seat.context.config.judge.verdict_protocol == "pairwise":
         heard.metrics.update(order_statistics(sheet.keys, heard.collection.verdicts).metrics())
     write_findings(folder, heard.judge, heard.biases, heard.findings)
     member = Member(heard.judge.fingerprint, seat.weight, sheet, heard.worth, heard.collection.failures)
@@ -224,7 +225,7 @@ def panel_summary(metrics: Mapping[str, Any]) -> str:
 
 def _gold_agreement(context: RunContext, constitution: Constitution, voices: Sequence[Voiced]) -> GoldAgreement | None:
     """The panel's agreement with the canaries, combined as its labels are; None without canaries."""
-    panel, settings, protocol = context.config.panel, context.config.gold, context.config.judge.protocol
+    panel, settings, protocol = context.config.panel, context.config.gold, context.config.judge.verdict_protocol
     watches = [voice.heard.watch for voice in voices]
     if watches[0] is None:
         return None
@@ -258,7 +259,7 @@ def _write_quality(
     }  # fmt: skip
     quality = JudgeQuality(
         judge=digest(["panel", *sorted(voice.member.judge for voice in voices)]),
-        protocol=context.config.judge.protocol,
+        protocol=context.config.judge.verdict_protocol,
         biases=tuple(b.model_copy(update={"principle": f"{who}: {b.principle}"}) for who, q in each for b in q.biases),
         calibration=tuple(c.model_copy(update={"name": f"{who}: {c.name}"}) for who, q in each for c in q.calibration),
         panel=PanelQuality(

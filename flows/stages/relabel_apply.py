@@ -102,19 +102,19 @@ def noise_floor(bench: Bench, edited: Edited, size: int) -> dict[str, Any] | Non
     """Outcomes that change when unchanged principles are judged once more on some pairs; None without such."""
     rows = flips.stratified_sample(strata_of(bench), size, bench.context.config.run.seed + 1)
     evidence, rules = edited.after.evidence.rows(rows), edited.after.constitution
-    pairs = [bench.pairs[row] for row in rows]
     same = np.array([each.id not in edited.diff.rejudged for each in rules.active], dtype=np.bool_)
-    wanted = evidence.asked & (evidence.decided == 0) & same
-    sheet = write_questions(bench.prompts, pairs, rules.active, bench.judge, wanted)
+    wanted = np.zeros((len(bench.pairs), len(rules.active)), dtype=np.bool_)
+    wanted[rows] = evidence.asked & (evidence.decided == 0) & same
+    sheet = write_questions(bench.prompts, bench.pairs, rules.active, bench.judge, wanted)
     if not sheet.questions:
         return None
     with tempfile.TemporaryDirectory() as folder:
         again = bench.judges[0].ask_again(sheet.questions, Path(folder))
     z = evidence.z.copy()
-    for row, keys in enumerate(sheet.keys):
+    for place, row in enumerate(rows):
         for index, principle in enumerate(rules.active):
-            for side, key in enumerate(keys.get(principle.id, ())):
-                z[row, index, side] = again.get(key, z[row, index, side])
+            for side, key in enumerate(sheet.keys[row].get(principle.id, ())):
+                z[place, index, side] = again.get(key, z[place, index, side])
     protocol = bench.judge.protocol
     once = aggregate(evidence, rules, protocol)
     return flip_rate(flips.changes(once, aggregate(evidence._replace(z=z), rules, protocol)))

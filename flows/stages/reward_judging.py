@@ -170,8 +170,8 @@ def calls_per_step(context: RunContext) -> int:
     k, total = section.completions_per_prompt, 0
     for reward in section.judge_rewards:
         spoken = sum(principle.decides for principle in named_principles(context, reward))
-        pairs = reward.compares and protocol == "pairwise"
-        total += spoken * section.batch_prompts * (k * (k - 1) if pairs else k)
+        shown = {"pointwise": k, "pairwise": k * (k - 1), "ranking": 2}[protocol if reward.compares else "pointwise"]
+        total += spoken * section.batch_prompts * shown
     return total
 
 

@@ -14,7 +14,7 @@ overstated.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ratify.types import Failure
@@ -45,6 +45,16 @@ class FirstToken(NamedTuple):
     failure: Failure | None
 
 
+class Weighed(NamedTuple):
+    """What the first token says of any number of answers."""
+
+    logs: tuple[float, ...] | None
+    """Natural-log probability of each answer; None with a failure."""
+    coverage: float | None
+    """Probability of all answers together."""
+    failure: Failure | None
+
+
 def variants(*spellings: str) -> frozenset[str]:
     """The tokens that mean an answer, for each of its spellings."""
     return frozenset(lead + spelling for spelling in spellings for lead in _LEADING)
@@ -55,24 +65,27 @@ A_B = Answers(variants("A"), variants("B"))
 
 
 def read_first_token(first_token: Mapping[str, float] | None, answers: Answers, min_coverage: float) -> FirstToken:
-    """Read a verdict off the first token's natural-log probabilities by token text.
+    """Read a verdict off the first token's natural-log probabilities by token text; failures as in `weigh`."""
+    logs, coverage, failure = weigh(first_token, answers, min_coverage)
+    return FirstToken(logs[0] - logs[1] if logs else None, coverage, failure)
 
-    `no_logprobs`: the server gave none. `parse_error`: a value is no log-probability. `low_coverage`: neither answer is
-    among the tokens, or both together have less than `min_coverage`.
+
+def weigh(first_token: Mapping[str, float] | None, answers: Sequence[frozenset[str]], min_coverage: float) -> Weighed:
+    """How likely each answer is by the first token's natural-log probabilities by token text.
+
+    `no_logprobs`: the server gave none. `parse_error`: a value is no log-probability. `low_coverage`: no answer is
+    among the tokens, or all together have less than `min_coverage`.
     """
     if not first_token:
-        return FirstToken(None, None, Failure.NO_LOGPROBS)
+        return Weighed(None, None, Failure.NO_LOGPROBS)
     if any(math.isnan(value) or value > 1e-3 for value in first_token.values()):
-        return FirstToken(None, None, Failure.PARSE_ERROR)
-    first = logsumexp(value for token, value in first_token.items() if token in answers.first)
-    second = logsumexp(value for token, value in first_token.items() if token in answers.second)
-    coverage = min(1.0, math.exp(first) + math.exp(second))
+        return Weighed(None, None, Failure.PARSE_ERROR)
+    seen = [logsumexp(value for token, value in first_token.items() if token in answer) for answer in answers]
+    coverage = min(1.0, sum(map(math.exp, seen)))
     if coverage < min_coverage or coverage == 0.0:
-        return FirstToken(None, coverage, Failure.LOW_COVERAGE)
+        return Weighed(None, coverage, Failure.LOW_COVERAGE)
     unseen = _log_unseen(first_token)
-    first = first if math.isfinite(first) else unseen
-    second = second if math.isfinite(second) else unseen
-    return FirstToken(first - second, coverage, None)
+    return Weighed(tuple(value if math.isfinite(value) else unseen for value in seen), coverage, None)
 
 
 def logsumexp(values: Iterable[float]) -> float:

@@ -27,7 +27,7 @@ class JsonReadout:
     draws = True
 
     def __init__(self, section: JudgeSection) -> None:
-        self._words = WORDS[section.protocol]
+        self._words = WORDS[section.verdict_protocol]
         self._form = section.schema_form
         self._max_tokens = section.text_tokens
 

@@ -32,7 +32,7 @@ class LogprobsReadout:
     draws = False
 
     def __init__(self, section: JudgeSection) -> None:
-        self._answers = answers_of(section.protocol)
+        self._answers = answers_of(section.verdict_protocol)
         self._min_coverage = section.min_coverage
         self._top = section.top_logprobs
 

@@ -34,11 +34,11 @@ class ReasoningReadout:
     draws = True
 
     def __init__(self, section: JudgeSection, folder: Path | None = None) -> None:
-        self._answers = answers_of(section.protocol)
+        self._answers = answers_of(section.verdict_protocol)
         self._min_coverage = section.min_coverage
         self._top = section.top_logprobs
         self._max_tokens = section.text_tokens
-        self._turn = None if continues(section) else TurnPrompt(section.protocol, folder)
+        self._turn = None if continues(section) else TurnPrompt(section.verdict_protocol, folder)
 
     @property
     def identity(self) -> dict[str, JsonValue]:

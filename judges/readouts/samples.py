@@ -29,7 +29,7 @@ class SamplesReadout:
 
     def __init__(self, section: JudgeSection) -> None:
         self.calls = section.drawn_samples
-        self._words = WORDS[section.protocol]
+        self._words = WORDS[section.verdict_protocol]
         self._min_coverage = section.min_coverage
         self._max_tokens = section.text_tokens
         self._temperature = section.drawn_temperature

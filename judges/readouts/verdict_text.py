@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ratify.canonical import JsonValue
 from ratify.types import Failure
@@ -42,6 +42,13 @@ class TextVerdict(NamedTuple):
     failure: Failure | None
 
 
+class TextRanking(NamedTuple):
+    """What a text says: the numbers of the answers among those offered, best first, or a failure."""
+
+    order: tuple[int, ...] | None
+    failure: Failure | None
+
+
 def read_text(text: str, answers: Sequence[str], marker: str, finish_reason: str) -> TextVerdict:
     """Read free text; `answers` are the offered ones, such as A and B."""
     stopped = _stopped(finish_reason)
@@ -60,24 +67,50 @@ def read_text(text: str, answers: Sequence[str], marker: str, finish_reason: str
 
 def read_json(text: str, answers: Sequence[str], finish_reason: str) -> TextVerdict:
     """Read an answer by `verdict_schema`."""
+    verdict, failure = _field(text, "verdict", finish_reason)
+    if failure or verdict not in answers:
+        return TextVerdict(None, failure or Failure.PARSE_ERROR)
+    return TextVerdict(answers.index(verdict), None)
+
+
+def read_ranking(text: str, answers: Sequence[str], finish_reason: str) -> TextRanking:
+    """Read an answer by `ranking_schema`; every answer has to be there, once."""
+    ranking, failure = _field(text, "ranking", finish_reason)
+    whole = isinstance(ranking, list) and all(isinstance(each, str) for each in ranking)
+    if failure or not whole or sorted(ranking) != sorted(answers):
+        return TextRanking(None, failure or Failure.PARSE_ERROR)
+    return TextRanking(tuple(answers.index(each) for each in ranking), None)
+
+
+def _field(text: str, name: str, finish_reason: str) -> tuple[Any, Failure | None]:
+    """The one field beside the reasoning of a text that is nothing but such an object."""
     stopped = _stopped(finish_reason)
     if stopped:
-        return TextVerdict(None, stopped)
+        return None, stopped
     found = next((value for value in map(_whole_json, _after_thoughts(text)) if value is not None), None)
     if found is None:
-        return TextVerdict(None, Failure.REFUSED if declines(without_thoughts(text)) else Failure.PARSE_ERROR)
-    fields = found if isinstance(found, dict) and set(found) == {"reasoning", "verdict"} else {}
-    if not isinstance(fields.get("reasoning"), str) or fields["verdict"] not in answers:
-        return TextVerdict(None, Failure.PARSE_ERROR)
-    return TextVerdict(answers.index(fields["verdict"]), None)
+        return None, Failure.REFUSED if declines(without_thoughts(text)) else Failure.PARSE_ERROR
+    fields = found if isinstance(found, dict) and set(found) == {"reasoning", name} else {}
+    if not isinstance(fields.get("reasoning"), str):
+        return None, Failure.PARSE_ERROR
+    return fields[name], None
 
 
 def verdict_schema(answers: Sequence[str]) -> dict[str, JsonValue]:
     """The JSON schema of an answer: the reasoning comes first, so that the verdict follows from it."""
+    return _schema("verdict", {"type": "string", "enum": list(answers)})
+
+
+def ranking_schema(answers: Sequence[str]) -> dict[str, JsonValue]:
+    """The JSON schema of a ranking, best first; that each answer occurs once is beyond what servers enforce."""
+    return _schema("ranking", {"type": "array", "items": {"type": "string", "enum": list(answers)}})
+
+
+def _schema(name: str, kind: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return {
         "type": "object",
-        "properties": {"reasoning": {"type": "string"}, "verdict": {"type": "string", "enum": list(answers)}},
-        "required": ["reasoning", "verdict"],
+        "properties": {"reasoning": {"type": "string"}, name: kind},
+        "required": ["reasoning", name],
         "additionalProperties": False,
     }
 

@@ -27,10 +27,11 @@ def estimate(ratify: RUN, arguments: list[str], *more: str) -> dict[str, Any]:
 
 
 def test_before_sampling_calls_are_bounded_and_the_rest_is_said_to_be_unknown(ratify: RUN, priced: list[str]) -> None:
-    """6 prompts x 4 replies x 5 principles, pointwise; pairwise 6 pairs of 4 x 2 orders x 5 principles."""
+    """6 prompts x 4 replies x 5 principles, pointwise; pairwise 6 pairs of 4 x 2 orders x 5 principles; ranking 2."""
     found = estimate(ratify, priced)
     assert found["calls"] == 120 and not found["counted"] and found["tokens"] is found["minutes"] is None
     assert estimate(ratify, priced, "judge.protocol=pairwise")["calls"] == 360
+    assert estimate(ratify, priced, "judge.protocol=ranking")["calls"] == 60
     assert estimate(ratify, priced, "judge.protocol=pairwise", "labels.pairs_per_prompt=1")["calls"] == 60
     assert estimate(ratify, priced, "labels.pairs_per_prompt=1")["calls"] == 60
     assert estimate(ratify, priced, "gold.canaries=3")["calls"] == 120 + 3 * 2 * 5

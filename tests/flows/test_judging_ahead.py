@@ -34,7 +34,7 @@ def metrics(run: Path, stage: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("protocol", ["pointwise", "pairwise"])
+@pytest.mark.parametrize("protocol", ["pointwise", "pairwise", "ranking"])
 def test_labels_are_those_of_one_stage_after_the_other(
     protocol: str, ratify: RUN, small_run: list[str], tmp_path: Path
 ) -> None:

@@ -109,9 +109,11 @@ def world(make_world: Callable[..., World]) -> World:
 
 
 def per_principle(world: World) -> int:
-    """Calls that one principle needs: two per pair, or one per different reply."""
+    """Calls that one principle needs: two per pair, two per prompt, or one per different reply."""
     bench = Bench(context_of(world.run))
     assert len(bench.pairs) == PAIRS
+    if bench.context.config.judge.protocol == "ranking":
+        return 2 * len({a.prompt_id for a, _ in bench.pairs})
     if bench.judge.protocol == "pairwise":
         return 2 * PAIRS
     return len({(reply.prompt_id, reply.text) for reply in bench.completions.values()})
@@ -125,6 +127,7 @@ def full_relabel(world: World, new: Path, tmp_path: Path) -> Path:
     return world.run / "round-000" / "label"
 
 
+@pytest.mark.parametrize("protocol", ["pairwise", "pointwise", "ranking"], indirect=True)
 def test_a_new_text_judges_that_principle_alone_and_labels_equal_a_full_relabel(world: World, tmp_path: Path) -> None:
     new = world.edit(("fine in way 5", "kind and plain"))
     calls, folder = world.apply(new)
@@ -264,6 +267,7 @@ FREE = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("protocol", ["pairwise", "pointwise", "ranking"], indirect=True)
 def test_weights_tiers_clamp_comments_and_order_cost_no_call(world: World, tmp_path: Path) -> None:
     for name, swaps in FREE.items():
         new = world.edit(*swaps)
@@ -279,7 +283,7 @@ def test_weights_tiers_clamp_comments_and_order_cost_no_call(world: World, tmp_p
             assert (folder / "labels.parquet").read_bytes() == (full / "labels.parquet").read_bytes()
 
 
-@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+@pytest.mark.parametrize("protocol", ["pointwise", "ranking"], indirect=True)
 def test_a_plan_without_a_sample_asks_nobody_and_counts_what_apply_asks(world: World) -> None:
     new = world.edit(("fine in way 5", "kind and plain"), ("fine in way 6", "short"))
     before = world.asked
@@ -320,7 +324,7 @@ def test_money_comes_from_the_runs_price_and_is_counted(make_world: Callable[...
     assert calls["label/money/EUR"] == pytest.approx(figures["money"])
 
 
-@pytest.mark.parametrize("protocol", ["pointwise"], indirect=True)
+@pytest.mark.parametrize("protocol", ["pointwise", "ranking"], indirect=True)
 def test_the_report_names_what_rests_on_old_labels_and_shows_pairs_side_by_side(world: World, tmp_path: Path) -> None:
     new = world.edit(("weight: 1.0", "weight: 40"), ("fine in way 5", "<script>alert(1)</script> fine"))
     rows = [json.dumps({"a_id": a.id, "b_id": b.id, "better": "a"}) for a, b in Bench(context_of(world.run)).pairs]

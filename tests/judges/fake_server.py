@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -26,6 +27,11 @@ PROBE = "Is water wet? Answer Yes or No."
 
 def by_hash(text: str) -> dict[str, float]:
     """A judge whose log-odds depend on nothing but the text it is sent."""
+    letters = re.findall(r"^Reply ([A-P]):$", text, re.MULTILINE)
+    if len(letters) > 2:
+        digests = [hashlib.sha256(f"{letter} {text}".encode()).digest() for letter in letters]
+        return {letter: math.log(0.98 * (each[0] + 1) / sum(one[0] + 1 for one in digests))
+                for letter, each in zip(letters, digests, strict=True)}  # fmt: skip
     p = (int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) + 1) / (2**32 + 2)
     first, second = ("A", " B") if "Reply A:" in text else ("Yes", " No")
     return {first: math.log(0.98 * p), second: math.log(0.98 * (1 - p)), "Well": math.log(0.02)}

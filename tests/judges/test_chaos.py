@@ -49,7 +49,7 @@ def wrong(questions: dict[str, Question], found: Collection, judge: Any) -> list
     lies = []
     for key, verdict in found.verdicts.items():
         q = questions[key]
-        text = judge._prompt.messages(q.principle, q.prompt, q.first, q.second)[-1].content
+        text = judge.prompt.messages(q.principle, q.prompt, q.first, q.second)[-1].content
         if verdict.logit != pytest.approx(truth(text), abs=1e-9):
             lies.append(key)
     return lies

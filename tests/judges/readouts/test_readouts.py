@@ -34,7 +34,7 @@ def ask(settings: JudgeSection, script: Script) -> tuple[list[Verdict], list[dic
     async def work(client: Any, server: ScriptedServer) -> tuple[list[Verdict], list[dict[str, Any]], Question]:
         judge = ModelJudge(settings, client, model_hash="m")
         question = question_for(judge)
-        return [verdict async for verdict in attempts(judge, question)], server.requests, question
+        return [verdicts[-1] async for verdicts in attempts(judge, question)], server.requests, question
 
     found: tuple[list[Verdict], list[dict[str, Any]], Question] = with_server(settings, script, work)
     return found
