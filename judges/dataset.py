@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from ratify.files import replacing
 from ratify.types import Label, PreferencePair
 
-ROWS_PER_GROUP = 20_000
-"""A writer holds a group in memory."""
+ROWS_PER_GROUP = 4_000
+"""A writer holds a group in memory, at some kilobytes a pair and three times over while it encodes it."""
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 PAIR_COLUMNS = pa.schema(
     [

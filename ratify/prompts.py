@@ -23,52 +23,32 @@ def load_prompts(path: Path, limit: int | None = None, seed: int = 0) -> list[Pr
     Raises:
         InputError: missing or empty file, a line that is not JSON, a field that is wrong, an id that occurs twice.
     """
-    return draw_prompts([prompt for _, prompt in _read(path)], limit, seed)
+    return draw_prompts(list(_read(path)), limit, seed)
 
 
-class PromptFile(Mapping[str, Prompt]):
-    """All prompts of a file by id, read from it when they are looked up: in memory are ids and places.
-
-    Raises:
-        InputError: as `load_prompts`; and at a look-up, when the file has changed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offsets = {prompt.id: offset for offset, prompt in _read(path)}
-        """In bytes."""
-
-    def __getitem__(self, name: str) -> Prompt:
-        with self._path.open("rb") as file:
-            file.seek(self._offsets[name])
-            line = file.readline()
-        try:
-            prompt = _parse(self._path, 1, line.decode())
-        except (InputError, UnicodeDecodeError):
-            prompt = None
-        if prompt is None or prompt.id != name:
-            raise InputError(f"prompt file {self._path} changed while it was used; run the same command again")
-        return prompt
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._offsets)
-
-    def __len__(self) -> int:
-        return len(self._offsets)
-
-
-def _read(path: Path) -> Iterator[tuple[int, Prompt]]:
-    """Every prompt with the place in bytes where it begins."""
+def _read(path: Path) -> Iterator[Prompt]:
+    """Every prompt; no id occurs twice."""
     seen: dict[str, int] = {}
-    for number, offset, line in numbered_lines(path, "prompt file"):
-        prompt = _parse(path, number, line)
+    for _, prompt in prompts_with_places(path):
         if prompt.id in seen:
             raise InputError(
                 f"{path}: prompt {len(seen) + 1} repeats the id (or text) {prompt.id!r} of prompt {seen[prompt.id]}"
             )
         seen[prompt.id] = len(seen) + 1
-        yield offset, prompt
-    if not seen:
+        yield prompt
+
+
+def prompts_with_places(path: Path) -> Iterator[tuple[int, Prompt]]:
+    """Every prompt with the place in bytes where it begins.
+
+    Raises:
+        InputError: as `load_prompts`, except that an id may occur twice.
+    """
+    empty = True
+    for number, offset, line in numbered_lines(path, "prompt file"):
+        yield offset, parse_prompt(path, number, line)
+        empty = False
+    if empty:
         raise InputError(f'prompt file {path} is empty; give it one JSON object per line with a "prompt" or "messages"')
 
 
@@ -95,7 +75,12 @@ def numbered_lines(path: Path, what: str) -> Iterator[tuple[int, int, str]]:
         raise InputError(f"{what} {path} cannot be read: {error.strerror}") from None
 
 
-def _parse(path: Path, number: int, line: str) -> Prompt:
+def parse_prompt(path: Path, number: int, line: str) -> Prompt:
+    """A line as a prompt.
+
+    Raises:
+        InputError: with file and line.
+    """
     row = parse_object(path, number, line, _KEYS, 'a prompt is a JSON object, such as {"prompt": "Hello"}')
     messages = parse_messages(path, number, row)
     return Prompt(

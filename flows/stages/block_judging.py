@@ -47,7 +47,7 @@ class BlockJudging:
         self._watch: Canaries | None = None
         self._findings: Findings | None = None
         self._tally = Tally.empty()
-        self._orders, self._flips = OrderTable(), OrderCounts()
+        self._orders, self._flips = OrderTable(sheets.prompts), OrderCounts()
         self._decided = 0
 
     def listen(self) -> None:

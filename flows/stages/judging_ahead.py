@@ -22,7 +22,7 @@ from judges.labelling import label_stream
 from judges.questions import Judge
 from judges.statistics import LabellingStatistics
 from ratify.errors import RatifyError
-from ratify.prompts import PromptFile
+from ratify.prompt_file import PromptFile
 from ratify.types import Completion
 from ratify.verdict_store import VerdictStore
 

@@ -32,7 +32,7 @@ from judges.labels import Labelled, split_labels
 from judges.pairs import draw_pairs
 from judges.preference_table import PairCounts, preference_rows
 from ratify.errors import InputError
-from ratify.prompts import PromptFile
+from ratify.prompt_file import PromptFile
 from ratify.run_store import StageStore
 from ratify.types import Prompt
 

@@ -60,12 +60,13 @@ class Sheets:
         self._blocks = blocks
         self._principles = constitution.active
         self._judge = judge
-        self.pairs = self.identical = self.questions = 0
+        self.pairs = self.identical = self.questions = self.prompts = 0
         """Counts over all blocks; a question that two blocks ask counts twice."""
         self._coverages: list[Coverage] = []
         for block in blocks():
             coverage = cover(block.prompts, block.pairs, self._principles, judge, per_pair)
             self._coverages.append(coverage)
+            self.prompts += len(block.prompts)
             self.pairs += len(block.pairs)
             self.identical += block.identical
             self.questions += self._count(block.pairs, coverage)

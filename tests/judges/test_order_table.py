@@ -14,7 +14,7 @@ from judges.statistics import OrderCounts, order_statistics
 from ratify.intervals import Resampling
 from ratify.sections import JudgeSection
 from ratify.types import Protocol
-from tests.judges.worlds import asked, completion, constitution, prompt
+from tests.judges.worlds import asked, completion, constitution, many, prompt
 
 
 @pytest.mark.parametrize("protocol", ["pairwise", "pointwise"])
@@ -48,3 +48,21 @@ def test_views_in_parts_are_those_of_one_sheet(protocol: Protocol) -> None:
         how = Resampling(draws=50)
         assert measure_bias("j", name, found, how, protocol) == measure_bias("j", name, views, how, protocol)
     assert counts.statistics() == order_statistics(sheet.keys, verdicts)
+
+
+def test_of_very_many_prompts_some_are_drawn_whole_whatever_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 400 prompts about 100: within five standard deviations of a binomial, 8.7 each."""
+    monkeypatch.setattr("judges.order_table.MOST_PROMPTS", 100)
+    prompts, pairs = many(400)
+    judge = ModelJudge(JudgeSection(model="m", protocol="pairwise"), model_hash="m")
+    sheet = asked(judge, constitution("id: p"), prompts, pairs)
+    verdicts = {key: question.verdict("j", logit=1.0) for key, question in sheet.questions.items()}
+    sizes = set()
+    for size in (7, 400):
+        table = OrderTable(len(prompts))
+        for start in range(0, 400, size):
+            rows = slice(start, start + size)
+            table.add(Questionnaire({}, sheet.pairs[rows], sheet.keys[rows]), verdicts)
+        sizes.add(len(table.columns("p")))
+    (drawn,) = sizes
+    assert 57 < drawn < 143

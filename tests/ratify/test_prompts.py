@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from ratify.errors import InputError
-from ratify.prompts import PromptFile, load_prompts
+from ratify.prompt_file import PromptFile
+from ratify.prompts import load_prompts
 
 
 def write(tmp_path: Path, *lines: object) -> Path:
@@ -69,12 +70,20 @@ def test_empty_missing_and_binary_files_are_one_sentence(tmp_path: Path) -> None
         load_prompts(binary)
 
 
-def test_a_prompt_file_gives_the_same_prompts_by_id(tmp_path: Path) -> None:
+def test_a_prompt_file_gives_the_same_prompts_by_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     separator = json.dumps({"id": "odd", "prompt": "one\u2028two"}, ensure_ascii=False)
     path = write(tmp_path, {"prompt": "Grüße"}, "", {"id": "b", "prompt": "Hi", "tags": ["x"]}, separator)
     by_id = PromptFile(path)
     assert dict(by_id) == {each.id: each for each in load_prompts(path)} and len(by_id) == 3
     assert by_id["odd"].messages[0].content == "one\u2028two"
+    with pytest.raises(KeyError):
+        by_id["nowhere"]
+    monkeypatch.setattr("ratify.prompt_file._mark", lambda _: 7)
+    assert dict(PromptFile(path)) == {each.id: each for each in load_prompts(path)}
+    monkeypatch.undo()
+    (tmp_path / "twice").mkdir()
+    with pytest.raises(InputError, match="prompt 2 repeats the id"):
+        PromptFile(write(tmp_path / "twice", {"id": "b", "prompt": "Hi"}, {"id": "b", "prompt": "Ho"}))
     path.write_text("\n" + path.read_text())
     with pytest.raises(InputError, match="changed while it was used; run the same command again"):
         by_id["b"]
