@@ -68,7 +68,8 @@ def word_stream(texts: Iterable[str], prompts: Sequence[int] | Numbers, vocabula
 
 def word_streams(policies: Sequence[Sequence[Completion]], vocabulary: Vocabulary | None = None) -> list[WordStream]:
     """The replies of several policies with common word and prompt numbers."""
-    vocabulary, numbers = vocabulary or Vocabulary(), defaultdict[str, int](count().__next__)
+    vocabulary = Vocabulary() if vocabulary is None else vocabulary
+    numbers = defaultdict[str, int](count().__next__)
     return [
         word_stream((reply.text for reply in replies), [numbers[reply.prompt_id] for reply in replies], vocabulary)
         for replies in policies
