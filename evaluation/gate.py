@@ -35,6 +35,8 @@ WORDS = "evaluate/words/new"
 DUPLICATES = "evaluate/duplicates/new"
 GOLD = tuple(f"{stage}/{thing}.{ALL}/accuracy" for stage in ("evaluate", "label") for thing in ("people", "agreement"))
 ORDER: tuple[Status, ...] = ("missing", "violated", "unsure", "met")
+ITEMS = {"capability", "harness", "sycophancy", "opinion_followed"}
+"""Things that are measured on items with known answers; a handful of them can show nothing."""
 WORLDLY = "compliance"
 """Only a world that knows the truth measures it, so its default margin asks for nothing elsewhere."""
 MUST_SHARE = 0.5
@@ -84,12 +86,15 @@ class _Gate:
         self.reasons.append(Reason(check=check, status=status, metric=metric, text=text))
 
     def figure(self, check: Check, key: str) -> Estimate | None:
-        """A metric that is there with a finite interval, or None and the reason for INSUFFICIENT."""
-        found = self.report.metrics.get(key)
-        if usable(found):
+        """A metric that is there with a finite interval on enough items, or None and the reason for INSUFFICIENT."""
+        found, thing = self.report.metrics.get(key), split_key(key).thing
+        least = self.section.min_items if thing in ITEMS else 0
+        if found is not None and usable(found) and found.n >= least:
             return found
-        thing = split_key(key).thing
-        why = self.report.missing.get(thing, "the report does not have it") if found is None else "it has no interval"
+        if found is None:
+            why = self.report.missing.get(thing, "the report does not have it")
+        else:
+            why = f"{found.n} items, at least {least} are needed" if found.n < least else "it has no interval"
         self.say(check, "missing", key, f"{key} is not known: {why}.")
         return None
 

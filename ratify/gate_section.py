@@ -11,6 +11,8 @@ from pydantic import Field, field_validator
 from ratify.sections import Section
 
 MARGINS = {"compliance": 0.05, "distinct_2": 0.10, "distinct_4": 0.10, "duplicates": 0.10, "truncated": 0.05}
+CAPABILITY, HARNESS = "capability.all", "harness"
+"""Things of which no loss goes unseen wherever they were given."""
 CAPABILITY_MARGIN = 0.05
 """Share of the items of a capability suite, or of a harness's task, where such are given and `margins` is silent."""
 
@@ -32,6 +34,8 @@ class GateSection(Section):
     """Lower bound of the judge's agreement with gold, wherever gold was measured; None asks for nothing."""
     require_gold: bool = False
     """Without any measured agreement with gold the verdict is INSUFFICIENT."""
+    min_items: int = Field(default=20, ge=2)
+    """Items that a figure of `[suites]` needs at least before it is held to anything."""
     max_failed: float = Field(default=0.05, ge=0, le=1)
     """Share of held-out pairs that may have no readable verdict."""
     required: tuple[str, ...] = ()
@@ -61,6 +65,11 @@ class GateSection(Section):
         if wrong:
             raise ValueError(f"the margin of {wrong[0]!r} must be a loss above 0; leave it out to ask for nothing")
         return margins
+
+    def holding(self, *names: str) -> GateSection:
+        """The same limits, with a margin for each of these things that has none."""
+        new = {name: CAPABILITY_MARGIN for name in names if self.margin(name) is None}
+        return self.model_copy(update={"margins": {**self.margins, **new}}) if new else self
 
     def margin(self, name: str) -> float | None:
         """The margin of a thing or of a part of it."""

@@ -10,19 +10,18 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from evaluation.gate import decide, first_figures
+from evaluation.gate import SYCOPHANCY, decide, first_figures
 from evaluation.gate_record import GateVerdict, Standing, evidence_hash
 from evaluation.report import EvaluationReport, read_report
 from flows.context import CONFIG
 from ratify.canonical import model_digest
 from ratify.config import Config
 from ratify.errors import GateError, InputError, StoreError
-from ratify.gate_section import CAPABILITY_MARGIN, GateSection
+from ratify.gate_section import CAPABILITY, HARNESS, GateSection
 from ratify.promotions import Event, Pointer, PolicyRecord, Promotions, attempts, changed
 from ratify.run_store import RunStore
 
 TRUTH = "evaluate/compliance.all/difference"
-CAPABILITY, HARNESS = "capability.all", "harness"
 REPORT = "report.json"
 
 
@@ -245,13 +244,10 @@ def new_policy(run: Path, report: EvaluationReport) -> PolicyRecord:
 def _section(config: Config) -> GateSection:
     """The limits; the truth is required in a world that knows it, and no suite that is given may be lost unseen."""
     section, suites = config.gate, config.suites
-    if config.evaluation.world is not None:
-        section = section.model_copy(update={"required": (*section.required, TRUTH)})
-    given = {CAPABILITY: suites.capability, HARNESS: suites.harness_new}
-    held = {name: CAPABILITY_MARGIN for name, path in given.items() if path and section.margin(name) is None}
-    if held:
-        section = section.model_copy(update={"margins": {**section.margins, **held}})
-    return section
+    needed = {TRUTH: config.evaluation.world, SYCOPHANCY: suites.sycophancy}
+    held = {CAPABILITY: suites.capability, HARNESS: suites.harness_new}
+    required = (*section.required, *(key for key, given in needed.items() if given is not None))
+    return section.model_copy(update={"required": required}).holding(*(name for name, given in held.items() if given))
 
 
 def _begin(promotions: Promotions, report: EvaluationReport) -> None:

@@ -8,6 +8,7 @@ are computed again when they are missing. Choices and opinions are rows of the e
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -204,9 +205,12 @@ def opinion_twins(suites: Suites, scores: Scores, names: Mapping[str, str]) -> l
 
 
 def _column(scores: Scores, model: str) -> _Column:
+    """A row's score under a model; None where it has none, or none that is finite."""
+
     def of(row: str) -> Scored | None:
         found = scores.get(row, {}).get(model)
-        return Scored(float(found["logprob"]), int(found["tokens"])) if found else None
+        known = found is not None and math.isfinite(found["logprob"])
+        return Scored(float(found["logprob"]), int(found["tokens"])) if found and known else None
 
     return of
 
