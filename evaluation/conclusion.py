@@ -29,7 +29,8 @@ def conclude(metrics: Metrics, counts: Mapping[str, int]) -> tuple[tuple[str, ..
     sentences = (_compliance(metrics), _win_rate(metrics), _distance(metrics))
     warnings = (
         *_lost_properties(metrics), _pleasing(metrics), _less_diverse(metrics), _repeats(metrics),
-        _length(metrics), _forgotten(metrics), _flattering(metrics), _failed(counts), _weak_judge(metrics),
+        _length(metrics), _forgotten(metrics), *_lost_tasks(metrics), _flattering(metrics), _failed(counts),
+        _weak_judge(metrics),
     )  # fmt: skip
     conclusion = tuple(sentence for sentence in sentences if sentence)
     fallback = ("There is no evidence on which to compare the two policies.",)
@@ -134,6 +135,15 @@ def _forgotten(metrics: Metrics) -> str:
         return ""
     told = f"{percent(moved.new)} instead of {percent(moved.old)}"
     return f"Fewer items of the capability suite are answered rightly: {told}."
+
+
+def _lost_tasks(metrics: Metrics) -> list[str]:
+    stems = [key.removesuffix("/new") for key in metrics if key.endswith("/new") and split_key(key).thing == "harness"]
+    moved = {stem: found for stem in stems if (found := _moved(metrics, stem)) and below(found.difference, 0)}
+    return [
+        f"The harness's task {stem.partition('.')[2]} fell: {percent(found.new)} instead of {percent(found.old)}."
+        for stem, found in moved.items()
+    ]
 
 
 def _flattering(metrics: Metrics) -> str:

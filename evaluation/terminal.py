@@ -22,19 +22,26 @@ GATE_STYLES = {"PROMOTE": "bold green", "HOLD": "bold yellow", "REJECT": "bold r
 TONES = {"good": "green", "bad": "red", "": ""}
 
 
-def print_report(report: EvaluationReport, console: Console | None = None, gate: GateVerdict | None = None) -> None:
-    """Print the report's sentences and table, and the gate's verdict where there is one."""
+def print_report(
+    report: EvaluationReport, console: Console | None = None, gate: GateVerdict | None = None,
+    reasons: int | None = GATE_REASONS,
+) -> None:  # fmt: skip
+    """Print the report's sentences and table, and the gate's verdict where there is one, with at most `reasons`."""
     console = console or Console()
     if not console.is_terminal:
-        console.print(plain_text(report, gate=gate), markup=False, highlight=False, soft_wrap=True)
+        text = plain_text(report, gate=gate, reasons=reasons)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
         return
-    _draw(report, console, gate)
+    _draw(report, console, gate, reasons)
 
 
-def plain_text(report: EvaluationReport, width: int = PLAIN_WIDTH, gate: GateVerdict | None = None) -> str:
+def plain_text(
+    report: EvaluationReport, width: int = PLAIN_WIDTH, gate: GateVerdict | None = None,
+    reasons: int | None = GATE_REASONS,
+) -> str:  # fmt: skip
     """The same as plain text, `width` columns wide."""
     buffer = StringIO()
-    _draw(report, Console(file=buffer, width=width, force_terminal=False, color_system=None), gate)
+    _draw(report, Console(file=buffer, width=width, force_terminal=False, color_system=None), gate, reasons)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
 
 
@@ -46,11 +53,11 @@ def gate_lines(gate: GateVerdict, shown: int | None = None) -> list[Text]:
     return [*lines, Text(f"  and {left} more; `ratify gate RUN` prints all of them", style="dim")] if left else lines
 
 
-def _draw(report: EvaluationReport, console: Console, gate: GateVerdict | None) -> None:
+def _draw(report: EvaluationReport, console: Console, gate: GateVerdict | None, reasons: int | None) -> None:
     console.print()
     for sentence in report.conclusion:
         console.print(Text(sentence, style="bold"))
-    for line in gate_lines(gate, GATE_REASONS) if gate else ():
+    for line in gate_lines(gate, reasons) if gate else ():
         console.print(line)
     console.print()
     console.print(figures_table(report))
@@ -70,7 +77,7 @@ def figures_table(report: EvaluationReport) -> Table:
     table.add_column("figure", overflow="fold", max_width=36)
     for name in ("old", "new", "change"):
         table.add_column(name, justify="right")
-    for row in (*comparisons(report), *wholes(report)):
+    for row in (*comparisons(report), *wholes(report), *comparisons(report, ["harness"])):
         table.add_row(Text(row.title), _cell(row.old), _cell(row.new), _cell(row.change) if row.change else "")
     table.add_section()
     for single in headline_singles(report):

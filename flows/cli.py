@@ -23,6 +23,7 @@ from flows import (
     gate_cli,
     label_part_cli,
     label_parts_cli,
+    plain_cli,
     relabel_cli,
     rounds_cli,
     transfer_cli,
@@ -149,21 +150,28 @@ def evaluate(
     ] = None,
     overrides: Overrides = None,
     *,
-    old: Annotated[Path | None, typer.Option(help="Completions of the old policy, as JSON lines.")] = None,
-    new: Annotated[Path | None, typer.Option(help="Completions of the new policy to the same prompts.")] = None,
-    out: Annotated[Path | None, typer.Option(help="With --old and --new: folder for the report.")] = None,
+    old: plain_cli.Old = None,
+    new: plain_cli.New = None,
+    capability: plain_cli.Suite = None,
+    anchor: plain_cli.Anchor = None,
+    harness_old: plain_cli.HarnessOld = None,
+    harness_new: plain_cli.HarnessNew = None,
+    out: plain_cli.Out = None,
     wait: Wait = False,
     no_prefect: NoPrefect = False,
 ) -> None:
     """Measure the new policy against the old one and write the report; or compare two plain files of completions.
 
-    Files need no run: `ratify evaluate --old before.jsonl --new after.jsonl` measures length, repetition and diversity.
+    Files need no run: `ratify evaluate --old before.jsonl --new after.jsonl` measures length, repetition, diversity and
+    form, and what the other files beside them say. docs/plain-files.md tells what plain files cannot show.
     """
-    if old or new:
-        console.compare_files(old, new, out)
-    elif config is None:
-        raise ConfigError("ratify evaluate needs a CONFIG, or --old FILE and --new FILE")
+    files = plain_cli.Files(old, new, out, capability, anchor, harness_old, harness_new)
+    if config is None:
+        if not any(files):
+            raise ConfigError("ratify evaluate needs a CONFIG, or --old FILE and --new FILE")
+        plain_cli.compare_plain_files(files)
     else:
+        plain_cli.refuse_beside_a_run(files)
         _run(config, _waiting(overrides, wait), "evaluate_policy", no_prefect=no_prefect)
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from flows.context import RunContext
 from ratify.config import Config
-from ratify.errors import ConfigError, StoreError
+from ratify.errors import StoreError
 from ratify.rounds import RoundRecord
 from ratify.run_store import Manifest, RunStore, StageStore
 
@@ -151,23 +151,6 @@ def show_report(folder: Path, *, as_json: bool) -> None:
         _out.print(f"\nreport: {stage.path / REPORT_HTML}")
     if len(evaluated) > 1 and (folder / ROUNDS_HTML).exists():
         _out.print(f"report across {len(evaluated)} rounds: {folder / ROUNDS_HTML}")
-
-
-def compare_files(old: Path | None, new: Path | None, out: Path | None) -> None:
-    """Print what two files of completions show, and write the report where `out` says."""
-    from evaluation.html_report import write_html
-    from evaluation.plain_files import compare_files as compare
-    from evaluation.report import write_report
-    from evaluation.terminal import print_report
-
-    if old is None or new is None:
-        raise ConfigError("two files are compared: give both --old FILE and --new FILE")
-    report = compare(old, new)
-    print_report(report, _out)
-    if out:
-        write_report(out / REPORT_JSON, report)
-        write_html(out / REPORT_HTML, report)
-        _out.print(f"\nreport: {out / REPORT_HTML}")
 
 
 def show_revisions(folder: Path) -> None:

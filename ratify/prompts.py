@@ -90,8 +90,8 @@ def parse_prompt(path: Path, number: int, line: str) -> Prompt:
     )
 
 
-def parse_object(path: Path, number: int, line: str, known: Set[str], form: str) -> dict[str, Any]:
-    """A line as an object with known fields only; `form` says what a line should be.
+def parse_object(path: Path, number: int, line: str, known: Set[str] | None, form: str) -> dict[str, Any]:
+    """A line as an object, with known fields only where any are named; `form` says what a line should be.
 
     Raises:
         InputError: with file and line.
@@ -102,8 +102,8 @@ def parse_object(path: Path, number: int, line: str, known: Set[str], form: str)
         raise InputError.at(path, number, f"not valid JSON ({error.msg} at column {error.colno})") from None
     if not isinstance(row, dict):
         raise InputError.at(path, number, form)
-    unknown = sorted(set(row) - known)
-    if unknown:
+    unknown = sorted(set(row) - known) if known is not None else []
+    if known is not None and unknown:
         raise InputError.at(path, number, f"unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}")
     return row
 

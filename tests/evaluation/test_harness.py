@@ -15,8 +15,10 @@ import pytest
 from evaluation.gate import decide
 from evaluation.harness import harness_figures, read_harness
 from evaluation.intervals import EvidenceError, wilson
+from evaluation.paired_shares import tango
 from evaluation.report import Evidence
 from evaluation.summary import summarise
+from evaluation.terminal import plain_text
 from ratify.errors import InputError
 from tests.evaluation.test_gate import SECTION, report_of, why
 
@@ -50,6 +52,17 @@ def changed(task: str, **figures: Any) -> dict[str, Any]:
     content = json.loads(json.dumps(FILE))
     content["results"][task] |= {key.replace("__", ","): value for key, value in figures.items()}
     return content
+
+
+def samples(folder: Path, task: str, right: list[float], **changes: Any) -> Path:
+    """Documents as lm_eval logs them, beside the results file of the same date; another filter's are among them."""
+    rows = [
+        {"doc_id": k, "doc": {"q": k}, "filter": chosen, "doc_hash": f"h{k}", "acc": value, **changes}
+        for k, value in enumerate(right) for chosen, value in (("none", value), ("other", 0.0))
+    ]  # fmt: skip
+    path = folder / f"samples_{task}_2026-01-02T03-04-05.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 def test_a_task_has_its_first_share_its_filter_and_its_items(tmp_path: Path) -> None:
@@ -90,6 +103,14 @@ def test_intervals_are_wilsons_on_the_items_that_the_standard_error_amounts_to(t
         (changed("choices", acc__none=12.5), "no share from 0 to 1"),
         ({"results": {"wiki": {"word_perplexity,none": 12.0}}}, "none of the shares"),
         ({"results": {"choices": {"acc,none": 0.5}}}, "number of items"),
+        (changed("choices", acc__none=math.nan), "no share from 0 to 1"),
+        (changed("choices", acc__none=True), "no share from 0 to 1"),
+        (changed("choices", acc_stderr__none=math.nan), "standard error of nan"),
+        ({"results": [1]}, "no JSON object"),
+        ({"results": {"choices": 0.5}}, "no JSON object"),
+        ({**FILE, "n-samples": {"choices": {"effective": "many"}}}, "number of items"),
+        ({**FILE, "n-samples": 5}, "no JSON object"),
+        ({**FILE, "n-samples": {**FILE["n-samples"], "rest": {}}}, "number of items of task group"),
     ],
 )
 def test_what_is_no_results_file_is_named(tmp_path: Path, content: Any, told: str) -> None:
@@ -132,3 +153,84 @@ def test_the_report_holds_tasks_and_the_gate_their_loss(tmp_path: Path, evidence
     gate = decide(report_of().model_copy(update={"missing": unlike.missing}), section)
     assert gate.decision == "INSUFFICIENT" and "run for one of the two" in gate.deciding[0].text
     assert "harness" not in summarise(evidence).missing
+
+
+def sides(tmp_path: Path, old: list[float], new: list[float]) -> tuple[Any, Any]:
+    """Both policies' results and samples of a task of 100 documents."""
+    for name, right in (("old", old), ("new", new)):
+        written(tmp_path / name, changed("choices", acc__none=sum(right) / len(right)))
+        samples(tmp_path / name, "choices", right)
+    return read_harness(tmp_path / "old"), read_harness(tmp_path / "new")
+
+
+def test_samples_pair_the_change_document_by_document(tmp_path: Path) -> None:
+    """Of 100 documents 60 stay right, 4 are lost and 1 is gained: -3 points, and Tango's interval of these counts."""
+    old, new = sides(tmp_path, [1.0] * 64 + [0.0] * 36, [1.0] * 60 + [0.0] * 4 + [1.0] + [0.0] * 35)
+    found = harness_figures(old, new)
+    change = found["choices"].difference
+    assert change.value == pytest.approx(-0.03) and (change.low, change.high) == tango(1, 4, 100)
+    alone = {name: task._replace(documents=()) for name, task in new.items()}
+    wide = harness_figures(old, alone)["choices"].difference
+    assert wide.value == pytest.approx(-0.03) and (wide.low or 0) < -0.13 < (change.low or 0), "one side's are no pair"
+    assert found["sums"].difference == harness_figures(old, alone)["sums"].difference
+
+
+def test_equal_answers_are_shown_equal_only_where_they_are_paired(tmp_path: Path) -> None:
+    old, new = sides(tmp_path, [1.0, 0.0] * 50, [1.0, 0.0] * 50)
+    margins = {"harness.choices": 0.05}
+    for documents, decision in ((True, "PROMOTE"), (False, "HOLD")):
+        theirs, ours = (
+            {"choices": side["choices"] if documents else side["choices"]._replace(documents=())} for side in (old, new)
+        )
+        found = harness_figures(theirs, ours)["choices"]._asdict()
+        report = report_of({f"evaluate/harness.choices/{stat}": each for stat, each in found.items()})
+        section = SECTION.model_copy(update={"margins": {**SECTION.margins, **margins}})
+        assert decide(report, section).decision == decision
+
+
+def test_other_documents_on_the_two_sides_have_no_figure(tmp_path: Path) -> None:
+    old, new = sides(tmp_path, [1.0] * 100, [1.0] * 100)
+    task = new["choices"]
+    swapped = task._replace(documents=(*task.documents[:-1], task.documents[-1]._replace(content="another")))
+    with pytest.raises(EvidenceError, match="document 99 of task choices is another one"):
+        harness_figures(old, {**new, "choices": swapped})
+    fewer = task._replace(documents=(*task.documents[:-1], task.documents[-1]._replace(id="100")))
+    with pytest.raises(EvidenceError, match="asked other documents of task choices"):
+        harness_figures(old, {**new, "choices": fewer})
+
+
+@pytest.mark.parametrize(
+    ("right", "line", "told"),
+    [
+        ([1.0] * 60 + [0.0] * 39, "", "hold 99 documents, and the results beside them 100"),
+        ([1.0] * 61 + [0.0] * 39, "", "are right on 0.6100 of the documents, and the results beside them say 0.6000"),
+        ([1.0] * 60 + [0.0] * 39 + [math.nan], "", ':199: "acc" is nan'),
+        ([1.0] * 60 + [0.0] * 40, "{", ":201: not valid JSON"),
+        ([1.0] * 60 + [0.0] * 40, "[]", ":201: a line is a JSON object"),
+        ([1.0] * 60 + [0.0] * 40, '{"doc_id": 3, "filter": "none", "acc": 1.0}', ":201: repeats document 3"),
+    ],
+)
+def test_samples_of_another_run_or_broken_ones_are_named(
+    tmp_path: Path, right: list[float], line: str, told: str
+) -> None:
+    written(tmp_path)
+    path = samples(tmp_path, "choices", right)
+    path.write_text(path.read_text() + line + "\n" * bool(line))
+    with pytest.raises(InputError) as fault:
+        read_harness(tmp_path)
+    assert told in str(fault.value) and str(path) in str(fault.value)
+
+
+def test_figures_that_are_no_yes_or_no_stay_unpaired(tmp_path: Path) -> None:
+    written(tmp_path)
+    samples(tmp_path, "choices", [0.6] * 100)
+    assert read_harness(tmp_path)["choices"].documents == ()
+    samples(tmp_path, "choices", [1.0] * 60 + [0.0] * 40, acc=[1.0, 2.0])
+    assert read_harness(tmp_path)["choices"].documents == ()
+
+
+def test_a_lost_task_is_told_and_shown(tmp_path: Path, evidence: Evidence) -> None:
+    old, new = sides(tmp_path, [1.0] * 64 + [0.0] * 36, [1.0] * 20 + [0.0] * 80)
+    report = summarise(replace(evidence, harness=(old, new)))
+    assert any("task choices fell: 20" in warning for warning in report.warnings)
+    assert "Harness: choices" in plain_text(report) and "Harness: sums" in plain_text(report)

@@ -209,4 +209,39 @@ def test_two_plain_files_are_compared_without_a_run(tmp_path: Path, ratify: Rati
     said = ratify("evaluate", *files, "--out", str(tmp_path / "out"))
     assert said.code == 0 and "30 prompts that both answer" in said.out and "100.0" in said.out
     assert (tmp_path / "out" / "report.json").exists() and (tmp_path / "out" / "report.html").exists()
+    assert "Gate: INSUFFICIENT" in said.out and '"decision": "INSUFFICIENT"' in (tmp_path / "out/gate.json").read_text()
     assert ratify("evaluate", *files[:2]).code == 2 and ratify("evaluate").code == 2
+
+
+def test_files_beside_two_plain_files_are_measured_and_their_faults_are_one_sentence(
+    tmp_path: Path, ratify: Ratify
+) -> None:
+    for side, right in (("old", 60), ("new", 20)):
+        rows = [json.dumps({"prompt_id": n, "text": str(n + (n >= right))}) for n in range(80)]
+        (tmp_path / f"{side}.jsonl").write_text("\n".join(rows))
+        (tmp_path / f"results_{side}.json").write_text(json.dumps({
+            "results": {"task": {"acc,none": right / 80}}, "n-samples": {"task": {"effective": 80}},
+        }))  # fmt: skip
+    items = [json.dumps({"id": str(n), "prompt": f"{n}?", "answers": [str(n)]}) for n in range(80)]
+    (tmp_path / "suite.jsonl").write_text("\n".join(items))
+    files = ["--old", str(tmp_path / "old.jsonl"), "--new", str(tmp_path / "new.jsonl")]
+    harness = ["--harness-old", str(tmp_path / "results_old.json"), "--harness-new", str(tmp_path / "results_new.json")]
+    suite = ["--capability", str(tmp_path / "suite.jsonl")]
+    said = ratify("evaluate", *files, *harness, *suite, "--out", str(tmp_path / "out"))
+    assert said.code == 0 and "Harness: task" in said.out and "Items answered rightly" in said.out
+    violated = [line.strip() for line in said.out.splitlines() if line.strip().startswith("violated:")]
+    assert [line.partition(",")[0] for line in violated if "parent" in line] == [
+        "violated: Items answered rightly", "violated: Harness: task",
+    ]  # fmt: skip
+    assert "What the harness says" in (tmp_path / "out" / "report.html").read_text()
+    for wrong, code, told in (
+        ([*files, *harness[:2]], 2, "--harness-new"),
+        (harness, 2, "--old FILE"),
+        (["configs/demo.toml", *harness], 2, "suites.harness_old=PATH"),
+        (["configs/demo.toml", *files], 2, "--old belongs to two plain files"),
+        ([*files, *harness[:3], str(tmp_path / "gone.json")], 3, "do not exist"),
+        ([*files, "--capability", str(tmp_path / "gone.jsonl")], 3, "does not exist"),
+        ([*files, "--anchor", str(tmp_path / "gone.txt")], 3, "does not exist"),
+    ):
+        said = ratify("evaluate", *wrong)
+        assert said.code == code and told in said.err and said.err.count("\n") == 1, said.err
