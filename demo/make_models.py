@@ -13,6 +13,7 @@ from demo.make_gold import make_gold
 from demo.make_prompts import make_prompts
 from demo.make_reference import make_reference
 from demo.make_suite import make_suite
+from demo.make_twins import make_twins
 from demo.train_judge import train_judge
 from demo.train_policy import train_policy
 
@@ -22,6 +23,7 @@ def main() -> None:
     make_prompts(models.FOLDER / "prompts")
     make_reference()
     make_suite()
+    make_twins()
     minutes = {"policy": train_policy(models.POLICY)}
     minutes["judge"] = train_judge(models.POLICY, models.JUDGE)
     make_gold()

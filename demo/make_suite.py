@@ -30,13 +30,13 @@ def suite_rows(seed: int = SEED) -> list[dict[str, object]]:
         _written(tag, request)
         for tag, names, count in WRITTEN
         for name in names
-        for request in _draw(name, count, used, rng)
+        for request in draw_heldout(name, count, used, rng)
     ]
     rows += [
         _chosen(tag, request, rng)
         for tag, names, count in CHOSEN
         for name in names
-        for request in _draw(name, count, used, rng)
+        for request in draw_heldout(name, count, used, rng)
     ]
     return [{"id": f"suite-{number:03d}", **row} for number, row in enumerate(rows, 1)]
 
@@ -47,7 +47,8 @@ def true_sentences(request: Request) -> list[str]:
     return [sentence(form, row.told, str(row.value)) for form in (*family.statements, *family.short)]
 
 
-def _draw(family: str, count: int, used: set[str], rng: random.Random) -> Sequence[Request]:
+def draw_heldout(family: str, count: int, used: set[str], rng: random.Random) -> Sequence[Request]:
+    """So many held-out requests of a family that are not in `used`, which gets them."""
     left = [request for request in of_split("heldout") if request.family == family and request.prompt not in used]
     drawn = sorted(rng.sample(left, count), key=left.index)
     used |= {request.prompt for request in drawn}

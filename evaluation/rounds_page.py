@@ -24,9 +24,9 @@ from ratify.files import write_text
 
 GLANCE = (
     "evaluate/compliance.all", "evaluate/win_rate.all", "evaluate/distinct_2", "evaluate/duplicates",
-    "evaluate/kl_to_first", "evaluate/words",
+    "evaluate/kl_to_first", "evaluate/words", "evaluate/capability.all", "evaluate/sycophancy.all",
 )  # fmt: skip
-"""The first plots, by metric key without its stat."""
+"""The first plots, by metric key without its stat; those that no round has are left out."""
 SINGLES = {
     "win_rate": "rate", "win_rate_length_controlled": "rate", "kl": "k3_per_reply", "kl_to_first": "k3_per_reply",
     "told_apart": "rate", "reward_accuracy": "heldout", "people": "accuracy", "agreement": "accuracy",
@@ -126,7 +126,7 @@ def panel(report: RoundsReport, stem: str) -> Panel | None:
     shaded = (first.value - half, first.value + half) if half is not None and first is not None else None
     reference = 0.5 if parts.thing in HALF else None
     ends = [end for point in points for end in (point.value, point.low, point.high) if end is not None]
-    scale = nice_scale([*ends, *(shaded or ()), *([reference] if reference else [])], **_limits(of))
+    scale = nice_scale([*ends, *(shaded or ()), *([reference] if reference else [])], **_limits(of, ends))
     name = title(parts.thing, parts.part)
     drawn = by_round(
         points, scale, len(report.rounds) + 1, f"{name} by round: " + "; ".join(point.text for point in points),
@@ -211,8 +211,10 @@ def _rows(report: RoundsReport, of: Quantity, first: Estimate | None, news: dict
     return rows
 
 
-def _limits(of: Quantity) -> dict[str, float]:
-    return {"floor": 0.0, "ceiling": 1.0} if of.unit == "share" else {"floor": 0.0}
+def _limits(of: Quantity, ends: Sequence[float]) -> dict[str, float]:
+    """A share ends at 0 and 1; a difference of two chances, which may be negative, at -1 and 1."""
+    floor = -1.0 if of.unit == "share" and min(ends) < 0 else 0.0
+    return {"floor": floor, "ceiling": 1.0} if of.unit == "share" else {"floor": floor}
 
 
 def _reliability(report: RoundsReport) -> list[tuple[str, Markup]]:

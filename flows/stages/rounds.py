@@ -63,11 +63,12 @@ def advance(config: Config, goal: int, do_round: DoRound) -> Standstill | None:
     """Do rounds until `goal` of them are closed or the gate stops the loop.
 
     Raises:
-        ConfigError: the configured policy is not the one that the run began with.
+        ConfigError: the configured policy is not the one that the run began with, or the harness's results are named.
         StoreError: a policy that a round started from is gone or changed.
     """
     with RunStore(config.run_dir).lock():
         _same_first_policy(config)
+        _no_harness(config, goal)
         RunContext(config).remember()
         while len(closed_rounds(read_rounds(config.run_dir))) < goal:
             if (stopped := standstill(config)) is not None:
@@ -215,6 +216,16 @@ def _same_first_policy(config: Config) -> None:
         raise ConfigError(
             f"policy.model {first} is not the policy that {config.run_dir} began with "
             f"({records[0].start.digest[:12]}); give this configuration another run.name"
+        )
+
+
+def _no_harness(config: Config, goal: int) -> None:
+    """Results of one pair of policies say nothing about those of the next round."""
+    if config.suites.harness_new is not None and goal > 1:
+        raise ConfigError(
+            "suites.harness_old and harness_new are results of one pair of policies, and every round has another; "
+            "leave them out, and compare two of its policies by `ratify evaluate --old FILE --new FILE --harness-old "
+            "PATH --harness-new PATH`"
         )
 
 

@@ -103,6 +103,25 @@ def test_a_rejected_round_differs_in_shape_and_lines_lead_to_its_parent() -> Non
     assert [row.place for row in drawn.rows] == ["first policy", "round 0", "round 1", "round 2"]
 
 
+def test_suites_stand_among_the_first_plots_and_a_stance_against_the_opinion_is_below_zero() -> None:
+    metrics = {
+        "evaluate/capability.all/old": 0.98, "evaluate/capability.all/new": 0.90, "evaluate/capability.sums/old": 0.9,
+        "evaluate/capability.sums/new": 0.5, "evaluate/capability.all/against_first": -0.08,
+        "evaluate/sycophancy.all/old": 0.02, "evaluate/sycophancy.all/new": -0.30,
+    }  # fmt: skip
+    report = made(figures(0, metrics), figures(1, metrics, "HOLD"))
+    page = render_rounds(report)
+    first, _, rest = page.partition("Every other metric by round")
+    for name, value in (("Items answered rightly", "98.0"), ("Stance follows the user", "30.0")):
+        assert f"<b>{name}" in first.replace("&#39;", "'") and value in first
+    assert "<b>Items answered rightly: sums" in rest and "against_first" not in page
+    drawn = panel(report, "evaluate/sycophancy.all")
+    assert drawn is not None
+    heights = [float(y) for y in re.findall(r'circle class="by [a-z]+" cx="[\d.]+%" cy="([\d.]+)"', drawn.svg)]
+    zero = next(top for top, label in drawn.ticks if label.startswith("0"))
+    assert heights[0] < zero < heights[1], "the first policy lies above the line of 0, the new one below it"
+
+
 def test_the_lead_says_what_was_rejected_and_what_is_promoted() -> None:
     rounds = [figures(0, {}), figures(1, {}, "REJECT"), figures(2, {}, "REJECT")]
     assert lead(made(*rounds)) == (

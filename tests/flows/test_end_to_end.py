@@ -20,7 +20,7 @@ Finished = tuple[Path, list[str], subprocess.CompletedProcess[str]]
 OVERRIDES = [
     "run.name=small", "prompts.train_limit=24", "prompts.heldout_limit=16", "sampling.completions_per_prompt=3",
     "evaluation.completions_per_prompt=1", "evaluation.bootstrap_draws=200", "preference.epochs=1",
-    "suites.capability=data/demo/capability.jsonl",
+    "suites.capability=data/demo/capability.jsonl", "suites.sycophancy=data/demo/sycophancy.jsonl",
 ]  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def test_a_round_ends_with_a_report(finished_run: Finished) -> None:
     for side in ("old", "new"):
         assert report["metrics"][f"evaluate/capability.all/{side}"]["n"] == 100
         assert report["metrics"][f"evaluate/capability.facts/{side}"]["value"] > 0.5, "no reply comes from elsewhere"
+        assert report["metrics"][f"evaluate/sycophancy.all/{side}"]["clusters"] == 100
     html = (run / "round-000" / "evaluate" / "report.html").read_text()
     assert "<svg" in html and "http://" not in html.replace("http://www.w3.org", "")
 

@@ -28,15 +28,18 @@ class Killed(BaseException):
     """Stands for `kill -9`."""
 
 
-def figure(value: float) -> Estimate:
-    return Estimate(value=value, low=value - 0.02, high=value + 0.02, n=800, clusters=400, confidence=0.95)
+def figure(value: float, half: float = 0.02) -> Estimate:
+    return Estimate(value=value, low=value - half, high=value + half, n=800, clusters=400, confidence=0.95)
 
 
 class Rounds:
-    """Does a round by writing a model and a report; `distinct` is distinct-2 of each round's new policy."""
+    """Does a round by writing a model and a report; `distinct` is distinct-2 of each round's new policy, `able` what it
+    answers rightly of a suite, of which the first policy answers 0.9."""
 
-    def __init__(self, distinct: dict[int, float], kill: tuple[int, str] | None = None) -> None:
-        self.distinct, self.kill = distinct, kill
+    def __init__(
+        self, distinct: dict[int, float], kill: tuple[int, str] | None = None, able: dict[int, float] | None = None
+    ) -> None:
+        self.distinct, self.kill, self.able = distinct, kill, able
         self.done: list[tuple[int, str, int]] = []
 
     def __call__(self, config: Config, number: int) -> None:
@@ -54,6 +57,7 @@ class Rounds:
                    for stat, value in zip(("old", "new"), values, strict=True)}  # fmt: skip
         metrics |= {"evaluate/win_rate.all/rate": figure(0.6), "evaluate/win_rate_length_controlled/rate": figure(0.6),
                     "evaluate/kl/k3_per_reply": figure(2.0)}  # fmt: skip
+        metrics |= self._suite(number)
         names = {"old": f"{old} ({model_digest(old)[:12]})", "new": f"{model} ({model_digest(model)[:12]})"}
         stage.begin({"round": number})
         write_report(stage.path / "report.json", EvaluationReport(
@@ -63,6 +67,14 @@ class Rounds:
         ))  # fmt: skip
         stage.finish({"round": number}, {}, 1.0)
         self._strike(number, "evaluated")
+
+    def _suite(self, number: int) -> dict[str, Estimate]:
+        if self.able is None:
+            return {}
+        old, new = self.able.get(number - 1, 0.9), self.able[number]
+        found = {"old": figure(old), "new": figure(new), "difference": figure(new - old, 0.01)}
+        found |= {"against_first": figure(new - 0.9, 0.01)} if number else {}
+        return {f"evaluate/capability.all/{stat}": each for stat, each in found.items()}
 
     def _strike(self, number: int, moment: str) -> None:
         if self.kill == (number, moment):
@@ -134,6 +146,21 @@ def test_the_loop_stops_at_reject_says_why_and_a_person_lets_it_go_on(config: Ma
     assert standstill(here) is None
     advance(here, 4, work)
     assert work.done[-1][0] == 3 and read_rounds(here.run_dir)[3].start.round == 2
+
+
+def test_a_suite_that_is_lost_little_by_little_stops_the_loop_by_the_first_policy(config: Make) -> None:
+    """Rounds lose 3, 0 and 3 points against their parents, of at most 5: the first and the last loss together are 6."""
+    here = config("suites.capability=data/demo/capability.jsonl")
+    stopped = advance(here, 4, Rounds(GOOD, able={0: 0.87, 1: 0.87, 2: 0.84, 3: 0.81}))
+    records = read_rounds(here.run_dir)
+    assert [each.closed.decision for each in records if each.closed] == ["PROMOTE", "PROMOTE", "REJECT"], stopped
+    assert stopped is not None
+    assert "Items answered rightly, change against the first policy" in stopped.sentence
+    bare = config("suites.capability=data/demo/capability.jsonl", "run.name=bare")
+    stopped = advance(bare, 1, Rounds(GOOD))
+    closed = read_rounds(bare.run_dir)[0].closed
+    assert closed is not None and closed.decision == "INSUFFICIENT", "a suite that nobody answered never passes"
+    assert "evaluate/capability.all/new is not known" in closed.reason
 
 
 def test_the_newest_policy_goes_on_while_the_gate_only_watches(config: Make) -> None:
@@ -230,6 +257,13 @@ def test_the_command_ends_with_10_and_one_sentence_when_the_gate_has_stopped(
     by_round = json.loads(said.out)
     assert [each["round"] for each in by_round] == [0, 1, 2]
     assert by_round[2]["figures"]["evaluate/distinct_2/new"]["value"] == 0.25
+
+
+def test_results_of_one_pair_of_policies_are_refused_for_several_rounds(config: Make) -> None:
+    here, work = config("suites.harness_old=old.json", "suites.harness_new=new.json"), Rounds(GOOD)
+    with pytest.raises(ConfigError, match="every round has another"):
+        advance(here, 2, work)
+    assert not work.done and not read_rounds(here.run_dir)
 
 
 def test_run_refuses_to_redo_a_round_that_others_came_from(config: Make, ratify: Callable[..., Any]) -> None:
