@@ -94,6 +94,8 @@ QUANTITIES: dict[str, Quantity] = {
     "anchor_nll": Quantity("Surprise at text by people", "number", "down", 3, "nats per token of the frozen anchor"),
 }
 KAPPA = Quantity("Kappa", "number", "up", 2, "agreement beyond chance")
+ITEMS = {"capability", "harness", "sycophancy", "opinion_followed"}
+"""Things that are measured on items with known answers: a handful of them shows nothing, and nothing is drawn twice."""
 COMPARED = ("compliance", "distinct_2", "distinct_4", "entropy_2", "duplicates", "words", "words_p95", "truncated")
 """Things of both policies, in the order of the headline table."""
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from evaluation.bounds import contrast, detectable, lower, spent, upper, usable
 from evaluation.capability import FIRST
-from evaluation.catalog import Quantity, quantity_of, show, sibling, split_key
+from evaluation.catalog import ITEMS, Quantity, quantity_of, show, sibling, split_key
 from evaluation.catalog import title as title_of
 from evaluation.compliance import ALL
 from evaluation.gate_record import DECISIONS, Check, GateVerdict, Reason, Standing, Status, evidence_hash
@@ -35,8 +35,6 @@ WORDS = "evaluate/words/new"
 DUPLICATES = "evaluate/duplicates/new"
 GOLD = tuple(f"{stage}/{thing}.{ALL}/accuracy" for stage in ("evaluate", "label") for thing in ("people", "agreement"))
 ORDER: tuple[Status, ...] = ("missing", "violated", "unsure", "met")
-ITEMS = {"capability", "harness", "sycophancy", "opinion_followed"}
-"""Things that are measured on items with known answers; a handful of them can show nothing."""
 WORLDLY = "compliance"
 """Only a world that knows the truth measures it, so its default margin asks for nothing elsewhere."""
 MUST_SHARE = 0.5

@@ -20,7 +20,7 @@ from typing import Literal
 from pydantic import Field
 from scipy.special import stdtrit
 
-from evaluation.catalog import quantity, split_key, title
+from evaluation.catalog import ITEMS, quantity, split_key, title
 from evaluation.intervals import Estimate
 from evaluation.judge_quality import JudgeQuality
 from ratify.errors import StoreError
@@ -166,11 +166,14 @@ def measurements(rounds: Iterable[RoundFigures], stem: str) -> dict[str, list[fl
 
 
 def band(rounds: Sequence[RoundFigures], stem: str) -> float | None:
-    """Half the width of the A/A band of a difference between two measurements of one policy; None without repeats.
+    """Half the width of the A/A band of a difference between two measurements of one policy; None without repeats,
+    and where the same answers are counted again.
 
     t(0.975, f) · s · sqrt(2), where s² pools the squared deviations of measurements of the same weights over their f
     degrees of freedom.
     """
+    if split_key(f"{stem}/new").thing in ITEMS:
+        return None
     repeats = [values for values in measurements(rounds, stem).values() if len(values) > 1]
     freedom = sum(len(values) - 1 for values in repeats)
     if freedom < LEAST_REPEATS:

@@ -54,6 +54,8 @@ def test_a_band_is_the_pooled_spread_of_equal_weights() -> None:
     assert band(rounds, "evaluate/distinct_2") == pytest.approx(stats.t.ppf(0.975, 2) * math.sqrt(2 * squares / 2))
     assert band(rounds[:2], "evaluate/distinct_2") is None, "one repeat tells nothing"
     assert band(rounds, "evaluate/win_rate.all") is None
+    suite = {"evaluate/capability.all/old": 0.9, "evaluate/capability.all/new": 0.9}
+    assert band([figures(n, suite) for n in range(4)], "evaluate/capability.all") is None, "nobody was asked twice"
 
 
 def test_a_band_covers_the_difference_of_two_measurements() -> None:
