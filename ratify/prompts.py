@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from ratify.prompt_selection import draw_prompts
 from ratify.types import Message, Prompt
 
 _KEYS = {"id", "messages", "prompt", "tags"}
+_HALF = re.compile("[\ud800-\udfff]")
+"""An escape such as \\ud83d without its other half: JSON allows it, UTF-8 does not."""
 
 
 def load_prompts(path: Path, limit: int | None = None, seed: int = 0) -> list[Prompt]:
@@ -102,6 +105,8 @@ def parse_object(path: Path, number: int, line: str, known: Set[str] | None, for
         raise InputError.at(path, number, f"not valid JSON ({error.msg} at column {error.colno})") from None
     if not isinstance(row, dict):
         raise InputError.at(path, number, form)
+    if "\\ud" in line.lower() and _HALF.search(json.dumps(row, ensure_ascii=False)):
+        raise InputError.at(path, number, "holds half of a surrogate pair, which is no character; write the text anew")
     unknown = sorted(set(row) - known) if known is not None else []
     if known is not None and unknown:
         raise InputError.at(path, number, f"unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}")

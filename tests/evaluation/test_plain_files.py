@@ -44,6 +44,10 @@ def test_prompts_may_be_given_as_text_or_messages(tmp_path) -> None:
         (["{"], "a.jsonl:1: not valid JSON"),
         ([{"prompt_id": "p", "text": "x"}, "[]"], "a.jsonl:2: not an object"),
         ([{"prompt_id": "p"}], "a.jsonl:1: no text"),
+        (
+            ['{"prompt_id": "p", "text": "\\ud83d\\ude00"}', '{"prompt_id": "p", "text": "\\ud83d"}'],
+            "a.jsonl:2: holds half",
+        ),
         ([{"prompt_id": "p", "text": None}], "a.jsonl:1: no text"),
         ([{"text": "x"}], "a.jsonl:1: no prompt"),
         ([{"prompt_id": "p", "text": "x", "tags": "safe_twin"}], 'a.jsonl:1: "tags" is a list'),
