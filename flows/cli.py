@@ -225,6 +225,7 @@ def _run(
     path: Path, overrides: list[str] | None, flow: str, *, dry_run: bool = False, no_prefect: bool = False
 ) -> None:
     """Run one flow of this room by its name, or the plain stages behind it."""
+    from flows.join_training import join_stages, joins
     from flows.stages import FLOWS
     from flows.stages.rounds import refuse_to_redo
     from flows.stages.servers import warm_up_engines
@@ -235,6 +236,9 @@ def _run(
         return
     context = RunContext(config)
     stages = FLOWS[flow]
+    if joins(context, stages):
+        join_stages(context, stages)
+        return
     if stages.finished(context):
         console.nothing_to_do(context)
     else:

@@ -18,6 +18,7 @@ from ratify.errors import ConfigError
 from ratify.progress import progress
 from ratify.sections import ObjectiveName, PreferenceSection, RewardModelSection, SupervisedSection
 from training.cost import COST_PHASE, sentence
+from training.devices import machine_rank
 from training.launch import launch
 from training.result import TrainResult
 from training.spec import PreferenceTask, RewardModelTask, SupervisedTask, TrainSpec
@@ -38,6 +39,11 @@ def train_on_file(
         TrainingError: training stopped.
     """
     spec = make_spec(objective, overrides, data=data, model=model, out=out, seed=seed, drop=drop)
+    if machine_rank(spec.section):
+        from flows.join_training import join_task
+
+        join_task(spec, f"training {objective}")
+        return
     with progress(f"training {objective}") as display:
 
         def report(step: int, steps: int, metrics: Mapping[str, object]) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 
 from ratify.files import replacing
 from training.checkpoint import copy_weights, model_tensors
+from training.first import Held, from_first
 
 BEST_FILE = "best.safetensors"
 
@@ -75,8 +76,14 @@ def best_of(folder: Path, fingerprint: str) -> Best | None:
 
 
 def restore_best(folder: Path, model: nn.Module, fingerprint: str) -> Best | None:
-    """Put the best weights into the model."""
-    held = best_of(folder, fingerprint)
-    if held is not None:
-        copy_weights(model, load_file(folder / BEST_FILE))
-    return held
+    """Put the best weights into the model; of several processes all call it and have those of the first one's disk."""
+    held = from_first(lambda: _read(folder, fingerprint))
+    if held is None:
+        return None
+    copy_weights(model, held.tensors)
+    return Best(held.note["step"], held.note["value"])
+
+
+def _read(folder: Path, fingerprint: str) -> Held | None:
+    found = best_of(folder, fingerprint)
+    return Held(found._asdict(), load_file(folder / BEST_FILE)) if found else None

@@ -2,6 +2,7 @@
 
 Everything is safetensors or JSON, so nothing in a checkpoint can run code. A checkpoint is written to a temporary
 folder, flushed, renamed; only then is the one before it removed, so a full disk or a kill costs the new one at most.
+The first of several processes writes and reads it for all, so other machines need no share of its disk.
 Of sharded training (`sharding`) it holds whole tensors. Left out: writing in shards.
 """
 
@@ -19,9 +20,12 @@ from torch import Tensor, nn
 from ratify.canonical import JsonValue
 from ratify.errors import StoreError, TrainingError
 from ratify.files import disk_fault, flush
+from training.first import Held, from_first
 from training.sharding import cut_like, full
 
 _PREFIX = "step-"
+_WEIGHTS, _OPTIMISER, _GENERATORS = "weights", "optimiser", "generators"
+"""The files of a checkpoint, beside state.json."""
 
 
 class Cursor(NamedTuple):
@@ -70,9 +74,21 @@ def load_checkpoint(
 ) -> Cursor | None:
     """Restore the newest checkpoint into model, optimiser and random generators; None when there is none.
 
+    Of several processes all call it; the first one's disk is what counts.
+
     Raises:
         TrainingError: the checkpoint was made by another model, dataset or configuration.
     """
+    found = from_first(lambda: _read(folder, fingerprint))
+    if found is None:
+        return None
+    copy_weights(model, found.under(_WEIGHTS))
+    _load_optimiser(optimiser, found.under(_OPTIMISER))
+    _load_generators(found.under(_GENERATORS))
+    return Cursor(found.note["step"], found.note["objective"], found.note["stopped"])
+
+
+def _read(folder: Path, fingerprint: str) -> Held | None:
     found = _checkpoints(folder)
     if not found:
         return None
@@ -83,10 +99,8 @@ def load_checkpoint(
             f"checkpoint {newest} belongs to another model, dataset, seed or configuration; "
             "remove it or train into another folder"
         )
-    copy_weights(model, load_file(newest / "weights.safetensors"))
-    _load_optimiser(optimiser, load_file(newest / "optimiser.safetensors"))
-    _load_generators(load_file(newest / "generators.safetensors"))
-    return Cursor(state["step"], state["objective"], state["stopped"])
+    files = {part: load_file(newest / f"{part}.safetensors") for part in (_WEIGHTS, _OPTIMISER, _GENERATORS)}
+    return Held(state, {f"{part}/{name}": tensor for part, held in files.items() for name, tensor in held.items()})
 
 
 def remove_checkpoints(folder: Path) -> None:
@@ -107,9 +121,8 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _write(folder: Path, cursor: Cursor, model: nn.Module, moments: dict[str, Tensor], fingerprint: str) -> None:
     weights = {name: tensor.detach().contiguous() for name, tensor in model_tensors(model).items()}
-    save_file(weights, folder / "weights.safetensors")
-    save_file(moments, folder / "optimiser.safetensors")
-    save_file(_generators(), folder / "generators.safetensors")
+    for part, tensors in ((_WEIGHTS, weights), (_OPTIMISER, moments), (_GENERATORS, _generators())):
+        save_file(tensors, folder / f"{part}.safetensors")
     state: JsonValue = {
         "step": cursor.step,
         "objective": cursor.objective,

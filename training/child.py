@@ -3,8 +3,8 @@
 Writes `model/`, `metrics.jsonl`, and `result.json` last; with result.json there it does nothing, without it the task
 goes on from its checkpoint. A fault goes to `error.json` as one sentence. With `section.processes` above 1 or an
 `accelerate_config` this process becomes a launcher (`accelerate launch` on GPUs, torchrun over gloo on CPUs, for which
-accelerate's launcher would need MPI) whose workers run this module again. Nothing heavy is imported before the process
-is tied to its parent's life.
+accelerate's launcher would need MPI) whose workers run this module again; on several machines each has such a launcher,
+and the first worker of machine 0 writes. Nothing heavy is imported before the process is tied to its parent's life.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from training.cancellation import heed_sigterm
 from training.lifeline import PARENT_VARIABLE, die_with_parent
+
+if TYPE_CHECKING:
+    from training.spec import TrainSpec
 
 UNEXPECTED_EXIT = 1
 
@@ -43,6 +47,7 @@ def main(arguments: list[str]) -> int:
 def _guarded(path: Path) -> int:
     """Run the task; turn every fault into error.json and an exit code."""
     from ratify.errors import RatifyError, TrainingError
+    from training.devices import own_folder
     from training.spec import load_spec
 
     spec = load_spec(path)
@@ -58,7 +63,7 @@ def _guarded(path: Path) -> int:
         fault = TrainingError(_sentence(error, spec.task, spec.section.tokens_per_micro_batch))
     else:
         return 0
-    _write_error(spec.out, fault)
+    _write_error(own_folder(spec), fault)
     return fault.exit_code
 
 
@@ -75,15 +80,16 @@ def _run(path: Path) -> None:
 
     started = time.perf_counter()
     spec = load_spec(path)
-    mark = fingerprint(spec)
-    if (finished := read_result(spec.out)) is not None:
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    mark = fingerprint(spec) if alone else _met(spec)
+    if alone and (finished := read_result(spec.out)) is not None:
         check_same(finished, mark, spec.out)
         return
     # transformers imports scikit-learn, and with it scipy and pandas, for speculative decoding: 3 s for nothing here.
     sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]
     import torch
 
-    if spec.section.processes == 1:
+    if alone:
         heed_sigterm()
     if spec.section.threads is not None:
         torch.set_num_threads(spec.section.threads)
@@ -118,6 +124,13 @@ def _run(path: Path) -> None:
     engine.accelerator.end_training()
 
 
+def _met(spec: TrainSpec) -> str:
+    """The fingerprint, once all processes have the same. A result is none's before: the launcher has looked."""
+    from training.meeting import meet
+
+    return meet(spec)
+
+
 def _write_error(out: Path, fault: Exception) -> None:
     """The first worker to fail says why; a full disk must not hide the fault itself."""
     from ratify.files import write_json
@@ -141,10 +154,22 @@ def _sentence(error: Exception, task: str, budget: int) -> str:
     if "no space left" in text.lower():
         # safetensors reports a full disk as an error of its own.
         return f"the disk is full ({text}); free some space and run again: the checkpoint is kept"
+    if _is_lost_peer(error):
+        return (
+            f"another process of this training is gone ({text}): the log of its machine says why; run the same command "
+            "on every machine again, it goes on from the last checkpoint"
+        )
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
         lower = f"lower {task}.tokens_per_micro_batch (now {budget}) or max_length"
         return f"training ran out of memory; {lower}, or set gradient_checkpointing = true ({text})"
     return f"training failed unexpectedly: {type(error).__name__}: {text}"
+
+
+def _is_lost_peer(error: Exception) -> bool:
+    """Gloo has no exception of its own, NCCL and the store have."""
+    import torch.distributed
+
+    return "gloo" in str(error).lower() or isinstance(error, torch.distributed.DistError)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Run a training task in a child process and watch it: progress, cancellation, and its fault as an exception.
 
-The child has its own process group, so that cancelling reaches every worker, and dies when this process dies. Imports
-no torch: a flow stays light, and what training allocated is gone when it ends. Left out: what is trained (`child`).
+The child has its own process group, so that cancelling reaches every worker, and dies when this process dies. On a
+further machine `join` takes part in what `launch` runs on the first. Imports no torch: a flow stays light, and what
+training allocated is gone when it ends. Left out: what is trained (`child`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ratify.errors import EndpointError, EngineError, InputError, StoreError, Tr
 from ratify.files import write_text
 from ratify.host_lock import OnWait, turn
 from ratify.safety import TELEMETRY_OFF
-from training.devices import check_devices
+from training.devices import MACHINE_RANK, check_devices, devices_of, machine_rank, own_folder
 from training.lifeline import PARENT_VARIABLE
 from training.result import TrainResult, check_same, read_result
 from training.spec import TrainSpec, fingerprint
@@ -55,13 +56,35 @@ def launch(spec: TrainSpec, on_progress: Progress | None = None) -> TrainResult:
     """
     if (finished := read_result(spec.out)) is not None:
         return check_same(finished, fingerprint(spec), spec.out)
-    check_devices(spec)
-    spec.out.mkdir(parents=True, exist_ok=True)
-    (spec.out / "error.json").unlink(missing_ok=True)
-    spec_path = spec.out / "spec.json"
+    check_devices(spec.task, spec.section)
+    if rank := machine_rank(spec.section):
+        raise InputError(f"this is machine {rank} (by {MACHINE_RANK} or machine_rank), which can only join a training")
+    return _outcome(spec, _run(spec, spec.out, on_progress))
+
+
+def join(spec: TrainSpec, on_progress: Progress | None = None) -> None:
+    """Take part, on a further machine, in a task that machine 0 launches; what comes of it lies there.
+
+    Blocks and is cancelled as `launch` is. Progress is told where this machine sees machine 0's folder.
+
+    Raises:
+        InputError: the data or a model cannot be used, or machine 0 has other ones.
+        TrainingError: machine 0 is not there, its time is over, or anything else, with the log's path.
+    """
+    check_devices(spec.task, spec.section)
+    folder = own_folder(spec)
+    if (code := _run(spec, folder, on_progress)) != 0:
+        _raise_fault(spec, code, folder)
+
+
+def _run(spec: TrainSpec, folder: Path, on_progress: Progress | None) -> int:
+    """Run the child with its log in `folder`; returns its exit code."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "error.json").unlink(missing_ok=True)
+    spec_path = folder / "spec.json"
     write_text(spec_path, spec.model_dump_json(indent=2) + "\n")
     with (
-        (spec.out / "log.txt").open("ab") as log,
+        (folder / "log.txt").open("ab") as log,
         _sigterm_raises(),
         turn(f"training in {spec.out}", _waiting(on_progress)),
     ):
@@ -74,10 +97,10 @@ def launch(spec: TrainSpec, on_progress: Progress | None = None) -> TrainResult:
             start_new_session=True,
         )
         try:
-            _watch(child, MetricsTail(spec.out / "metrics.jsonl", on_progress), spec)
+            _watch(child, MetricsTail(spec.out / "metrics.jsonl", on_progress), spec, folder / "log.txt")
         finally:
             stop_group(child)
-    return _outcome(spec, child.returncode)
+    return child.returncode
 
 
 def child_environment(spec: TrainSpec) -> dict[str, str]:
@@ -96,7 +119,7 @@ def child_environment(spec: TrainSpec) -> dict[str, str]:
     if spec.section.threads is not None:
         environment["OMP_NUM_THREADS"] = str(spec.section.threads)
     # A launcher around this process must not make the child believe that it is one of its workers.
-    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):
+    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "GROUP_RANK"):
         environment.pop(name, None)
     return environment
 
@@ -143,7 +166,7 @@ class MetricsTail:
         return self.path.stat().st_ino if self.path.is_file() else None
 
 
-def _watch(child: subprocess.Popen[bytes], tail: MetricsTail, spec: TrainSpec) -> None:
+def _watch(child: subprocess.Popen[bytes], tail: MetricsTail, spec: TrainSpec, log: Path) -> None:
     """Until the child ends, or its time is over; by a clock that nobody sets."""
     limit_s, started = spec.section.time_limit_s, time.monotonic()
     while child.poll() is None:
@@ -151,7 +174,7 @@ def _watch(child: subprocess.Popen[bytes], tail: MetricsTail, spec: TrainSpec) -
         if limit_s is not None and time.monotonic() - started > limit_s:
             raise TrainingError(
                 f"training was stopped after {spec.task}.time_limit_s = {limit_s:g} s; run again, it goes on from its "
-                f"checkpoint with as much time again (log: {spec.out / 'log.txt'})"
+                f"checkpoint with as much time again (log: {log})"
             )
         time.sleep(POLL_S)
     tail.poll()
@@ -174,10 +197,10 @@ def _outcome(spec: TrainSpec, code: int) -> TrainResult:
     return result
 
 
-def _raise_fault(spec: TrainSpec, code: int) -> NoReturn:
+def _raise_fault(spec: TrainSpec, code: int, folder: Path | None = None) -> NoReturn:
     """The child's own sentence, or what its exit code tells."""
-    log = spec.out / "log.txt"
-    error = spec.out / "error.json"
+    log = (folder or spec.out) / "log.txt"
+    error = (folder or spec.out) / "error.json"
     if error.is_file():
         fault = json.loads(error.read_text(encoding="utf-8"))
         raise _KINDS.get(fault["kind"], TrainingError)(f"{fault['message']} (log: {log})")
@@ -186,6 +209,13 @@ def _raise_fault(spec: TrainSpec, code: int) -> NoReturn:
         raise TrainingError(
             f"the training process was killed, most likely because memory ran out: lower {setting} "
             f"(now {spec.section.tokens_per_micro_batch}) and run again, it goes on from its checkpoint (log: {log})"
+        )
+    devices = devices_of(spec.section)
+    if devices.machines > 1:
+        raise TrainingError(
+            f"this machine's training processes ended with exit code {code}: all {devices.machines} machines must run "
+            f"the same command within ten minutes and reach machine 0 at {devices.address}:{devices.port}; run it "
+            f"again on each, training goes on from its checkpoint (log: {log})"
         )
     raise TrainingError(f"the training process ended with exit code {code} and without a result (log: {log})")
 

@@ -19,6 +19,7 @@ from ratify.canonical import digest
 from ratify.files import replacing
 from training.data import Element
 from training.engine import Engine
+from training.first import Held, from_first
 from training.scorers import PolicyScorer
 
 
@@ -40,8 +41,9 @@ def reference_logprobs(
     mark = content_hash(elements, model_hash, scorer.temperature, engine.section.dtype)
     path = folder / f"reference-{mark}.safetensors"
     sizes = [len(element.completions) for element in elements]
-    if path.is_file():
-        return list(load_file(path)["logprob_N"].split(sizes))
+    kept = from_first(lambda: Held({}, load_file(path)) if path.is_file() else None)
+    if kept is not None:
+        return list(torch.split(kept.tensors["logprob_N"], sizes))
     found = engine.score(engine.prepare(scorer), elements, lambda output: output.sum_N, phase="reference")
     if engine.is_main:
         with replacing(path) as temporary:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -190,7 +190,16 @@ def data_files(path: Path) -> list[Path]:
 
 def fingerprint(spec: TrainSpec) -> str:
     """SHA-256 of everything that decides the outcome: task, settings, seed, data and models."""
-    settings = json.loads(spec.model_dump_json(exclude={"out", "data"}))
+    return digest(decisive(spec))
+
+
+def decisive(spec: TrainSpec) -> dict[str, Any]:
+    """What the fingerprint is of, by name; data and models as hashes.
+
+    Raises:
+        InputError: data or a model is missing.
+    """
+    settings: dict[str, Any] = json.loads(spec.model_dump_json(exclude={"out", "data"}))
     settings["section"] = {key: value for key, value in settings["section"].items() if key not in KNOBS}
     settings["data"] = [file_digest(path) for path in data_files(spec.data)]
     if spec.further_data:
@@ -201,4 +210,4 @@ def fingerprint(spec: TrainSpec) -> str:
     settings.pop("reward_model", None)
     if "judge" in settings:
         settings["judge"].pop("socket")
-    return digest(settings)
+    return settings

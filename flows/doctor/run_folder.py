@@ -26,7 +26,8 @@ def check_run(run: Path) -> Iterator[Finding]:
     holder, busy = _lock_holder(run)
     yield from _check_lock(run, holder, busy)
     for number in RunStore(run).rounds():
-        for folder in sorted(path for path in (run / f"round-{number:03d}").iterdir() if path.is_dir()):
+        # A folder with a dot, such as policy.machine-1, holds what a further machine wrote beside a stage.
+        for folder in sorted(p for p in (run / f"round-{number:03d}").iterdir() if p.is_dir() and "." not in p.name):
             yield from _check_stage(StageStore(folder, folder.name), run)
     yield from _check_temporary(run, busy)
     yield from _check_flow_runs(run)

@@ -27,6 +27,7 @@ from generation.model_folder import check_model
 from ratify.canonical import digest, model_digest
 from ratify.files import write_text
 from ratify.run_store import StageStore
+from training.devices import check_devices
 from training.spec import KNOBS, AskedJudge, PolicyGradientTask
 
 NAME = "policy_gradient"
@@ -77,6 +78,7 @@ def _reward_model_files(context: RunContext) -> dict[str, str]:
 
 def _check(context: RunContext) -> None:
     check_model(context.config.policy.trainable, section="policy")
+    check_devices(NAME, context.config.policy_gradient)
     _prompt_rows(context)
     section = context.config.policy_gradient
     for reward in section.asked_rewards:

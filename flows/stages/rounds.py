@@ -20,7 +20,7 @@ from flows.stages.gate import judge_report, new_policy, promote_report
 from flows.stages.judging import constitution_of
 from flows.stages.rounds_page import write_rounds_page
 from flows.stages.stage import StageGroup
-from flows.stages.train import trained_policy
+from flows.stages.train import on_several_machines, trained_policy
 from ratify.canonical import model_digest
 from ratify.config import Config
 from ratify.errors import ConfigError, StoreError
@@ -63,9 +63,15 @@ def advance(config: Config, goal: int, do_round: DoRound) -> Standstill | None:
     """Do rounds until `goal` of them are closed or the gate stops the loop.
 
     Raises:
-        ConfigError: the configured policy is not the one that the run began with, or the harness's results are named.
+        ConfigError: the configured policy is not the one that the run began with, the harness's results are named, or
+            a stage trains on several machines.
         StoreError: a policy that a round started from is gone or changed.
     """
+    if spread := on_several_machines(RunContext(config), FLOWS["run_round"]):
+        raise ConfigError(
+            f"ratify rounds works on one machine, and {spread[0].name} trains on several: leave its accelerate_config "
+            "out, or use `ratify run`"
+        )
     with RunStore(config.run_dir).lock():
         _same_first_policy(config)
         _no_harness(config, goal)

@@ -6,23 +6,25 @@ What a child writes (weights, metrics, result) lies in the stage's folder; the t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from flows.context import RunContext
 from flows.stages import revised
 from flows.stages.label import NAME as LABEL
 from flows.stages.label import PAIRS, objective_pairs
-from flows.stages.stage import Metrics, Stage
+from flows.stages.stage import Metrics, Stage, StageGroup
 from flows.stages.training_data import preference_data
 from generation.model_folder import check_model
 from ratify.canonical import model_digest
 from ratify.errors import InputError
 from ratify.progress import Progress
 from ratify.run_store import StageStore
+from ratify.sections import OptimiserSection
 from training.cost import COST_PHASE, sentence
+from training.devices import check_devices, devices_of
 from training.launch import launch
 from training.result import TrainResult
 from training.spec import KNOBS, PreferenceTask, RewardModelTask, SupervisedTask, TrainSpec
@@ -90,31 +92,39 @@ def _lineage(context: RunContext, section: Mapping[str, Any], data: str = PAIRS)
     }
 
 
-def _check(context: RunContext) -> None:
+def _check(context: RunContext, task: str, section: OptimiserSection) -> None:
     check_model(context.config.policy.trainable, section="policy")
+    check_devices(task, section)
 
 
-def _train_reward_model(context: RunContext, stage: StageStore) -> Metrics:
-    spec = RewardModelTask(
+def _reward_model_task(context: RunContext, out: Path) -> RewardModelTask:
+    return RewardModelTask(
         section=context.config.reward_model,
         model=context.config.policy.trainable,
         data=preference_data(context, _reward_data(context))[0],
-        out=stage.path,
+        out=out,
         seed=context.config.run.seed,
     )
+
+
+def _train_reward_model(context: RunContext, stage: StageStore) -> Metrics:
+    spec = _reward_model_task(context, stage.path)
     return _named(REWARD_MODEL, run_task(context, spec, "training the reward model").metrics)
 
 
-def _train_policy(context: RunContext, stage: StageStore) -> Metrics:
-    spec = PreferenceTask(
+def _policy_task(context: RunContext, out: Path) -> PreferenceTask:
+    return PreferenceTask(
         section=context.config.preference,
         model=context.config.policy.trainable,
         data=preference_data(context)[0],
-        out=stage.path,
+        out=out,
         seed=context.config.run.seed,
         temperature=context.config.sampling.temperature or 1.0,
     )
-    return _named(POLICY, run_task(context, spec, "training the policy").metrics)
+
+
+def _train_policy(context: RunContext, stage: StageStore) -> Metrics:
+    return _named(POLICY, run_task(context, _policy_task(context, stage.path), "training the policy").metrics)
 
 
 def _supervised_lineage(context: RunContext) -> dict[str, Any]:
@@ -129,21 +139,26 @@ def _supervised_lineage(context: RunContext) -> dict[str, Any]:
 
 
 def _train_supervised(context: RunContext, stage: StageStore) -> Metrics:
-    config = context.config
     if not context.manifest(revised.NAME).metrics[f"{revised.NAME}/supervised/count"]:
+        kept = context.config.revision.keep
         raise InputError(
-            f"no revision is left to learn from (revision.keep = '{config.revision.keep}'): see how they were judged "
+            f"no revision is left to learn from (revision.keep = '{kept}'): see how they were judged "
             f"in {context.stage(revised.NAME).path / revised.REPORT}, or choose revision.keep = 'not_worse' or 'all'"
         )
-    spec = SupervisedTask(
+    spec = _supervised_task(context, stage.path)
+    return _named(SUPERVISED, run_task(context, spec, "fine-tuning on the revisions").metrics)
+
+
+def _supervised_task(context: RunContext, out: Path) -> SupervisedTask:
+    config = context.config
+    return SupervisedTask(
         section=config.supervised,
         model=config.policy.trainable,
         data=context.stage(revised.NAME).path / revised.SUPERVISED,
-        out=stage.path,
+        out=out,
         seed=config.run.seed,
         temperature=config.sampling.temperature or 1.0,
     )
-    return _named(SUPERVISED, run_task(context, spec, "fine-tuning on the revisions").metrics)
 
 
 def _named(stage: str, metrics: Mapping[str, Any]) -> Metrics:
@@ -190,7 +205,7 @@ TRAIN_REWARD_MODEL = Stage(
     lambda context: _lineage(context, context.config.reward_model.model_dump(mode="json"), _reward_data(context)),
     _train_reward_model,
     _reward_summary,
-    _check,
+    lambda context: _check(context, REWARD_MODEL, context.config.reward_model),
     wanted=lambda context: context.config.reward_model.enabled,
 )
 TRAIN_POLICY = Stage(
@@ -199,7 +214,7 @@ TRAIN_POLICY = Stage(
     lambda context: _lineage(context, context.config.preference.model_dump(mode="json")),
     _train_policy,
     _policy_summary,
-    _check,
+    lambda context: _check(context, "preference", context.config.preference),
     wanted=lambda context: context.config.preference.enabled,
 )
 TRAIN_SUPERVISED = Stage(
@@ -208,6 +223,28 @@ TRAIN_SUPERVISED = Stage(
     _supervised_lineage,
     _train_supervised,
     _supervised_summary,
-    _check,
+    lambda context: _check(context, SUPERVISED, context.config.supervised),
     wanted=lambda context: context.config.supervised.enabled,
 )
+
+
+class Joinable(NamedTuple):
+    """A training that further machines can take part in."""
+
+    section: Callable[[RunContext], OptimiserSection]
+    task: Callable[[RunContext, Path], TrainSpec]
+    """From the round and the stage's folder. Raises StoreError when an earlier stage is not finished."""
+
+
+JOINABLE: Mapping[str, Joinable] = {
+    REWARD_MODEL: Joinable(lambda context: context.config.reward_model, _reward_model_task),
+    POLICY: Joinable(lambda context: context.config.preference, _policy_task),
+    SUPERVISED: Joinable(lambda context: context.config.supervised, _supervised_task),
+}
+"""By the name of the stage."""
+
+
+def on_several_machines(context: RunContext, stages: StageGroup) -> list[Stage]:
+    """The stages of a group that train on more than one machine."""
+    found = [stage for stage in stages.wanted(context) if stage.name in JOINABLE]
+    return [stage for stage in found if devices_of(JOINABLE[stage.name].section(context)).machines > 1]

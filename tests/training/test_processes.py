@@ -30,7 +30,6 @@ from training.engine import Engine, make_optimiser
 from training.reward_model import RewardObjective
 from training.rollouts import PromptItem, Sampled
 from training.scorers import PolicyScorer, RewardScorer
-from training.spec import PolicyGradientTask, PreferenceTask
 from training.supervised import SupervisedObjective
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "accelerate"
@@ -198,15 +197,12 @@ def test_shards_learn_what_one_process_does_and_resume(tiny_model: Callable[...,
     assert all(torch.equal(p, found["sharded"][0][name]) for name, p in single.model.named_parameters())
 
 
-def task(kind: Any, section: Any, tmp_path: Path) -> Any:
-    return kind(data=tmp_path, out=tmp_path / "out", model="m", section=section)
-
-
 def test_shipped_files_are_accelerates_and_ours() -> None:
     for path in sorted(CONFIGS.glob("*.yaml")):
         theirs, ours = load_config_from_file(str(path)), read_accelerate_config(path)
-        assert theirs.num_processes == ours.processes == 2 and ours.machines == 1
-        assert ours.sharded == (str(theirs.distributed_type).endswith("FSDP")) == (path == FSDP)
+        assert theirs.num_processes == ours.processes == 2 * ours.machines and theirs.num_machines == ours.machines
+        assert (theirs.main_process_ip or "") == ours.address and bool(ours.address) == (ours.machines > 1)
+        assert ours.sharded == (str(theirs.distributed_type).endswith("FSDP")) == (path.stem != "ddp")
     command = launcher(PreferenceSection(accelerate_config=FSDP))
     assert command == ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"] or torch.cuda.is_available()
     assert launcher(PreferenceSection()) == [] and launcher(PreferenceSection(processes=2))
@@ -224,13 +220,13 @@ def test_shipped_files_are_accelerates_and_ours() -> None:
 def test_unsuitable_file_is_refused(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(InputError, match=words):
-        check_devices(task(PreferenceTask, PreferenceSection(accelerate_config=tmp_path / "a.yaml"), tmp_path))
+        check_devices("preference", PreferenceSection(accelerate_config=tmp_path / "a.yaml"))
 
 
 def test_what_shards_cannot_do_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="leave processes at 1"):
-        check_devices(task(PreferenceTask, PreferenceSection(accelerate_config=FSDP, processes=2), tmp_path))
+        check_devices("preference", PreferenceSection(accelerate_config=FSDP, processes=2))
     with pytest.raises(InputError, match="policy_gradient samples or scores with whole weights"):
-        check_devices(task(PolicyGradientTask, PolicyGradientSection(accelerate_config=FSDP), tmp_path))
+        check_devices("policy_gradient", PolicyGradientSection(accelerate_config=FSDP))
     with pytest.raises(InputError, match="cannot be read"):
-        check_devices(task(PreferenceTask, PreferenceSection(accelerate_config=tmp_path / "no.yaml"), tmp_path))
+        check_devices("preference", PreferenceSection(accelerate_config=tmp_path / "no.yaml"))
