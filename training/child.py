@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import time
 import traceback
@@ -155,9 +156,10 @@ def _sentence(error: Exception, task: str, budget: int) -> str:
         # safetensors reports a full disk as an error of its own.
         return f"the disk is full ({text}); free some space and run again: the checkpoint is kept"
     if _is_lost_peer(error):
+        reason = re.sub(r"^\[[^]]*\] ", "", text).split(". ")[0]  # without the place in gloo's source and its advice
         return (
-            f"another process of this training is gone ({text}): the log of its machine says why; run the same command "
-            "on every machine again, it goes on from the last checkpoint"
+            f"another process of this training is gone ({reason}): the log of its machine says why; run the same "
+            "command on every machine again, it goes on from the last checkpoint"
         )
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
         lower = f"lower {task}.tokens_per_micro_batch (now {budget}) or max_length"

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ratify.errors import TrainingError
 from ratify.lineage import ROOT
 from training.devices import MACHINE_RANK
 
@@ -23,7 +24,7 @@ LIMIT_S = 240
 SETTINGS = [
     "configs/demo.toml", "run.name=labelled", "prompts.train_limit=20", "prompts.heldout_limit=4",
     "policy.model=data/demo/policy", "judge.kind=rules", "reward_model.enabled=false", "preference.threads=1",
-    "preference.batch_prompts=2", "preference.epochs=4", "preference.save_every_steps=1", "preference.max_kl=1000",
+    "preference.batch_prompts=2", "preference.epochs=1", "preference.save_every_steps=1", "preference.max_kl=1000",
 ]  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def test_two_machines_train_a_run_and_go_on_after_one_was_killed(
     both[1].send_signal(signal.SIGKILL)
     said, _ = both[0].communicate(timeout=LIMIT_S)
     both[1].communicate(timeout=30)
-    assert both[0].returncode == 1 and "another process of this training is gone" in said, said
+    assert both[0].returncode == TrainingError.exit_code and "another process of this training is gone" in said, said
     assert any((stage / "checkpoint").glob("step-*")) and not (stage / "result.json").exists()
 
     both = [start(rank, command) for rank, command in enumerate(commands)]
