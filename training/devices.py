@@ -1,14 +1,15 @@
 """How many processes train, on which machines, and what each holds: a copy of the weights, or shards of them
 (`sharding`). No torch.
 
-`processes` alone means a copy each on one machine. A file for `accelerate launch` may say several machines, or FSDP2.
+`processes` alone means a copy each on one machine. A file for `accelerate launch` may say several machines, FSDP2, or
+DeepSpeed's ZeRO (`zero`).
 On each machine a user starts the same command, told its number by `RATIFY_MACHINE_RANK`; that is the only difference.
-Left out: DeepSpeed, whose step is part of its backward pass, so that neither a broken loss nor a KL limit could stop an
-update; FSDP2 shards the same things. Tensor, sequence and pipeline parallelism; starting anything on another machine.
+Left out: tensor, sequence and pipeline parallelism; starting anything on another machine.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ MACHINE_RANK = "RATIFY_MACHINE_RANK"
 """Which of several machines this is, from 0. It goes before `machine_rank` of the file, which all can then share."""
 DEFAULT_PORT = 29500
 """Where machine 0 is met unless the file has `main_process_port`; accelerate's own."""
+DEEPSPEED = "0.19.8"
+"""The version that was tried."""
 _COPIES = ("MULTI_GPU", "MULTI_CPU", "NO")
 _WHOLE_WEIGHTS = ("policy_gradient", "score")
 """Tasks that sample or score while they run."""
@@ -39,6 +42,8 @@ class Devices(NamedTuple):
     address: str = ""
     """Of machine 0, as the others reach it; empty where there is one."""
     port: int = DEFAULT_PORT
+    zero_stage: int = 0
+    """DeepSpeed's; 0 without it."""
 
 
 def read_accelerate_config(path: Path) -> Devices:
@@ -56,14 +61,9 @@ def read_accelerate_config(path: Path) -> Devices:
         first = (str(error).splitlines() or [""])[0]
         raise InputError(f"accelerate_config {path} cannot be read: {first}") from None
     kind = found.get("distributed_type") if isinstance(found, dict) else None
-    if kind == "DEEPSPEED":
-        raise InputError(
-            f"{path}: distributed_type is DEEPSPEED, which steps inside its backward pass, before a loss that is no "
-            "number or a KL limit could stop it; use configs/accelerate/fsdp2.yaml, which shards the same things"
-        )
-    if kind != "FSDP" and kind not in _COPIES:
-        raise InputError(f"{path}: distributed_type is {kind!r}; choose FSDP, {', '.join(_COPIES)}")
-    if kind == "FSDP" and found.get("fsdp_config", {}).get("fsdp_version") != 2:
+    if kind not in ("FSDP", "DEEPSPEED", *_COPIES):
+        raise InputError(f"{path}: distributed_type is {kind!r}; choose FSDP, DEEPSPEED, {', '.join(_COPIES)}")
+    if kind == "FSDP" and _part(found, "fsdp_config").get("fsdp_version") != 2:
         raise InputError(f"{path}: fsdp_config.fsdp_version must be 2")
     devices = Devices(
         processes=_whole(path, found, "num_processes", 1, least=1),
@@ -72,10 +72,29 @@ def read_accelerate_config(path: Path) -> Devices:
         rank=_whole(path, found, "machine_rank", 0, least=0),
         address=str(found.get("main_process_ip") or ""),
         port=_whole(path, found, "main_process_port", DEFAULT_PORT, least=0),
+        zero_stage=_zero_stage(path, _part(found, "deepspeed_config")) if kind == "DEEPSPEED" else 0,
     )
     if devices.machines > 1:
         _check_machines(path, devices)
     return devices
+
+
+def _part(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = found.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _zero_stage(path: Path, settings: Mapping[str, Any]) -> int:
+    stage = settings.get("zero_stage")
+    if stage not in (1, 2):
+        raise InputError(
+            f"{path}: deepspeed_config.zero_stage is {stage!r}; give 1 or 2, or cut the weights too with "
+            "configs/accelerate/fsdp2.yaml"
+        )
+    for name, value in settings.items():
+        if name == "deepspeed_config_file" or (name.startswith("offload") and value not in (None, "none")):
+            raise InputError(f"{path}: deepspeed_config.{name} is set, which nothing here follows; remove it")
+    return int(stage)
 
 
 def _whole(path: Path, found: Mapping[str, Any], name: str, default: int, *, least: int) -> int:
@@ -112,11 +131,6 @@ def devices_of(section: DeviceSection) -> Devices:
     if section.accelerate_config is None:
         return Devices(section.processes)
     return read_accelerate_config(section.accelerate_config)
-
-
-def shards_weights(section: DeviceSection) -> bool:
-    """Whether each process holds shards of what it trains."""
-    return devices_of(section).sharded
 
 
 def told_rank() -> str | None:
@@ -171,6 +185,13 @@ def check_devices(task: str, section: DeviceSection) -> None:
             f"{task} samples or scores with whole weights, which FSDP leaves to no process: use "
             "configs/accelerate/ddp.yaml"
         )
+    if devices.zero_stage and task in _WHOLE_WEIGHTS:
+        raise InputError(f"{task} has not been made to work with DeepSpeed: use configs/accelerate/ddp.yaml")
+    if devices.zero_stage and importlib.util.find_spec("deepspeed") is None:
+        raise InputError(
+            f"{path} asks for DeepSpeed, which is not installed: `DS_BUILD_OPS=0 pip install deepspeed=={DEEPSPEED}`, "
+            "or use configs/accelerate/fsdp2.yaml"
+        )
     if devices.machines > 1 and task in _WHOLE_WEIGHTS:
         raise InputError(f"{task} samples or scores on one machine: use a file with num_machines: 1")
 
@@ -182,11 +203,13 @@ def launcher(section: DeviceSection) -> list[str]:
         return []
     import torch
 
-    return accelerate_command(section) if torch.cuda.is_available() else torchrun_command(section)
+    # accelerate's launcher would prepare its own use of DeepSpeed, and needs MPI on CPUs.
+    ours = devices.zero_stage or not torch.cuda.is_available()
+    return torchrun_command(section) if ours else accelerate_command(section)
 
 
 def torchrun_command(section: DeviceSection) -> list[str]:
-    """For CPUs, where accelerate's own launcher would need MPI."""
+    """By torch's own launcher."""
     devices = devices_of(section)
     each = ["--nproc-per-node", str(devices.processes // devices.machines)]
     if devices.machines == 1:

@@ -5,7 +5,7 @@ denominator, the weight of the whole step, known to every process beforehand; so
 padding nor the number of processes moves the gradient (a mean of micro-batch means would). What is optimised is an
 `Objective`: it lays elements out, gives a summed loss and metrics, and may carry state that checkpoints keep.
 
-Several processes hold a copy of the weights each, or shards (`sharding`). Left out: DeepSpeed (`devices` says why).
+Several processes hold a copy of the weights each, or shards (`sharding`), or parts of the optimiser (`zero`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -31,7 +31,7 @@ from training.best import Best, Validation, keep_if_better, restore_best
 from training.checkpoint import Cursor, load_checkpoint, optimiser_tensors, remove_checkpoints, save_checkpoint
 from training.cost import COST_PHASE, FLOAT32_BYTES, Plan, achieved, peak_bytes, peak_flops, sentence, training_flops
 from training.data import Element
-from training.devices import shards_weights
+from training.devices import Devices, devices_of
 from training.logprobs import CHUNK_LOGITS
 from training.metrics import PHASE, MetricsLog
 from training.models import allow_recomputation
@@ -39,6 +39,7 @@ from training.schedule import learning_rate_factor
 from training.scorers import PolicyScorer
 from training.sharding import Sharded, evened, shard
 from training.tree import Layout, TokenBatch, footprint, token_batch
+from training.zero import Zero
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class Engine:
         )
         self.log = MetricsLog(out / "metrics.jsonl", active=self.is_main)
         self.layout: Layout = section.layout
-        self.shards: Sharded | None = None
+        self.shards: Sharded | Zero | None = None
         set_seed(seed)
 
     def member(self, number: int) -> Engine:
@@ -216,9 +217,14 @@ class Engine:
 
     def _wrapped(self, scorer: nn.Module) -> tuple[nn.Module, torch.optim.Optimizer]:
         """What learns in the scorer's place, and its optimiser."""
-        if self.accelerator.num_processes > 1 and shards_weights(self.section):
+        section = self.section
+        devices = devices_of(section) if self.accelerator.num_processes > 1 else Devices(1)
+        if devices.zero_stage:
+            self.shards = zero = Zero(self.prepare(scorer), make_optimiser(scorer, section), section)
+            return zero.module, cast(torch.optim.Optimizer, zero)
+        if devices.sharded:
             self.shards = shard(self.prepare(scorer))
-            return self.shards.module, make_optimiser(self.shards.module, self.section)
+            return self.shards.module, make_optimiser(self.shards.module, section)
         module, optimiser = self.accelerator.prepare(scorer, make_optimiser(scorer, self.section))
         return module, optimiser
 
@@ -368,7 +374,8 @@ class Engine:
         """
         denominator = sum(objective.weight(element) for element in elements)
         totals = self._accumulate(module, elements, objective, denominator)
-        norm = self.accelerator.clip_grad_norm_(module.parameters(), self.section.max_grad_norm)
+        limit, parameters = self.section.max_grad_norm, module.parameters()
+        norm = self.shards.clip(limit) if self.shards else self.accelerator.clip_grad_norm_(parameters, limit)
         means = self._means(totals, denominator)
         means |= {"grad_norm": float(norm), "tokens": sum(element_tokens(e, self.layout) for e in elements)}
         if not (math.isfinite(means["loss"]) and math.isfinite(means["grad_norm"])):
@@ -389,12 +396,13 @@ class Engine:
         cuts = self._cuts(elements)
         totals: list[Terms] = []
         for number, (indices, counts) in enumerate(cuts):
-            last = number == len(cuts) - 1 or self.shards
-            synchronised = contextlib.nullcontext() if last else self.accelerator.no_sync(module)
+            last = number == len(cuts) - 1
+            synchronised = contextlib.nullcontext() if last or self.shards else self.accelerator.no_sync(module)
             with synchronised, self._learning(module):
                 terms = self._terms(module, [elements[index] for index in indices], objective)
                 # Distributed training averages over processes; the factor makes a sum of it.
-                self.accelerator.backward(terms.loss_sum * (processes / denominator if counts else 0.0))
+                loss = terms.loss_sum * (processes / denominator if counts else 0.0)
+                self.shards.backward(loss, last=last) if self.shards else self.accelerator.backward(loss)
             if counts:
                 totals.append(Terms(terms.loss_sum.detach(), terms.metrics))
         return totals

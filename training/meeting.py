@@ -18,7 +18,7 @@ from accelerate.utils import gather_object
 from ratify.canonical import digest
 from ratify.errors import InputError, RatifyError
 from ratify.lineage import code_commit
-from training.devices import shards_weights
+from training.devices import devices_of
 from training.spec import KNOBS, TrainSpec, decisive
 
 GROUP_RANK = "GROUP_RANK"
@@ -78,14 +78,15 @@ def _start(spec: TrainSpec) -> tuple[Start, str]:
     """What this process says, and its fingerprint."""
     try:
         settings = decisive(spec)
-        sharded = shards_weights(spec.section)
+        devices = devices_of(spec.section)
     except RatifyError as error:
         return Start(machine(), {}, str(error)), ""
     mark, section = digest(settings), spec.section.model_dump(mode="json")
     knobs = {name: section[name] for name in KNOBS - _OWN if name in section}
     named = {f"{spec.task}.{name}": value for name, value in (settings.pop("section") | knobs).items()}
-    code = {"checkout": code_commit(), "torch": torch.__version__, "sharded": sharded}
-    return Start(machine(), {**settings, **named, **code}), mark
+    code = {"checkout": code_commit(), "torch": torch.__version__}
+    held = {"sharded": devices.sharded, "zero_stage": devices.zero_stage}
+    return Start(machine(), {**settings, **named, **code, **held}), mark
 
 
 def _difference(name: str, ours: object, theirs: object) -> str:

@@ -202,7 +202,9 @@ def test_shipped_files_are_accelerates_and_ours() -> None:
         theirs, ours = load_config_from_file(str(path)), read_accelerate_config(path)
         assert theirs.num_processes == ours.processes == 2 * ours.machines and theirs.num_machines == ours.machines
         assert (theirs.main_process_ip or "") == ours.address and bool(ours.address) == (ours.machines > 1)
-        assert ours.sharded == (str(theirs.distributed_type).endswith("FSDP")) == (path.stem != "ddp")
+        assert (
+            ours.sharded == (str(theirs.distributed_type).endswith("FSDP")) == (path.stem in ("fsdp2", "two-machines"))
+        )
     command = launcher(PreferenceSection(accelerate_config=FSDP))
     assert command == ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"] or torch.cuda.is_available()
     assert launcher(PreferenceSection()) == [] and launcher(PreferenceSection(processes=2))
@@ -211,7 +213,7 @@ def test_shipped_files_are_accelerates_and_ours() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("distributed_type: DEEPSPEED\n", "steps inside its backward pass.*fsdp2.yaml"),
+        ("distributed_type: DEEPSPEED\n", "zero_stage is None; give 1 or 2.*fsdp2.yaml"),
         ("distributed_type: MEGATRON_LM\n", "distributed_type is 'MEGATRON_LM'; choose FSDP"),
         ("distributed_type: FSDP\n", "fsdp_version must be 2"),
         ("distributed_type: [\n", "cannot be read"),
