@@ -150,7 +150,8 @@ class Undisturbed(NamedTuple):
     varying: list[str]
     """The files that they do not share."""
     spans: dict[str, float]
-    """Seconds that each stage took."""
+    """Seconds that each stage took, in the faster of the two: a moment behind a stage's end would fall on the first
+    instant of the next."""
     probes: int
     """Requests to the judge that are no verdicts."""
 
@@ -168,7 +169,8 @@ def undisturbed(place: Path, url: str) -> Undisturbed:
         probes = counts(url)["requests"] - len(job.verdicts())
         reset(url)
     same = {name: sha for name, sha in found[0].items() if found[1].get(name) == sha}
-    spans = {stage: _seconds(place / "again" / "round-000" / stage) for stage in STAGES}
+    rounds = [place / name / "round-000" for name in ("whole", "again")]
+    spans = {stage: min(_seconds(one / stage) for one in rounds) for stage in STAGES}
     return Undisturbed(same, sorted(found[0].keys() - same.keys()), spans, probes)
 
 
@@ -223,7 +225,7 @@ def _one_start(job: Round, plan: Plan, tally: Tally) -> bool:
     process = job.start(prefect=draw.random() < plan.prefect)
     crew: set[int] = set()
     death = None
-    if target and _reached(job, process, target, draw.uniform(0, 1.2 * plan.spans[target]), crew):
+    if target and _reached(job, process, target, draw.uniform(0, plan.spans[target]), crew):
         death = _kill(job, process, draw, crew)
     said = process.communicate(timeout=900)[1]
     if death is None and process.returncode:
