@@ -57,6 +57,7 @@ def make_spec(data: Path, out: Path, model: Path, devices: Path) -> PreferenceTa
 
 def work(path: Path, die_after: int | None) -> None:
     """What a worker of torch's launcher does; its exit code lies beside its specification."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # else accelerate warns, and here a warning is an error
     if die_after is not None:
         save, saved = Engine.save, []
 
