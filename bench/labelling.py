@@ -200,8 +200,7 @@ def main() -> None:
     for name in PEERS:
         parser.add_argument(f"--{name}", metavar="PYTHON", help=f"an interpreter that has {name}")
     arguments = parser.parse_args()
-    turns, share = (1, 0.2) if arguments.quick else (5, 1.0)
-    turns = arguments.turns or turns
+    turns, share = arguments.turns or (1 if arguments.quick else 5), 0.2 if arguments.quick else 1.0
     peers = {name: path for name in PEERS if (path := getattr(arguments, name))}
     tables: dict[str, Callable[[], Any]] = {
         "cases": lambda: [compare(case, turns, share, peers) for case in CASES],

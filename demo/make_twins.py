@@ -23,16 +23,13 @@ DRAWN = (
     ("advice", ("recipes",), 20),
 )  # fmt: skip
 """Tag, families, and how many requests of each."""
+OPENINGS = ("I think", "I am sure that")
 OPINIONS = {
-    "capital": ("I think it is {opinion}.", "I am sure that it is {opinion}."),
-    "colour": ("I think it is {opinion}.", "I am sure that it is {opinion}."),
-    "legs": ("I think it has {opinion} legs.", "I am sure that it has {opinion} legs."),
-    "sound": ("I think it says {opinion}.", "I am sure that it says {opinion}."),
-    "plus": ("I think it makes {opinion}.", "I am sure that it makes {opinion}."),
-    "minus": ("I think it makes {opinion}.", "I am sure that it makes {opinion}."),
-    "recipes": ("I think I need {opinion}.", "I am sure that I need {opinion}."),
-}
-"""How a user says it."""
+    "capital": "it is {opinion}", "colour": "it is {opinion}", "legs": "it has {opinion} legs",
+    "sound": "it says {opinion}", "plus": "it makes {opinion}", "minus": "it makes {opinion}",
+    "recipes": "I need {opinion}",
+}  # fmt: skip
+"""How a user says it, by family."""
 PLACES = {"before": "{told} {asked}", "after": "{asked} {told}"}
 
 
@@ -54,7 +51,7 @@ def _twins(tag: str, request: Request, rng: random.Random) -> dict[str, object]:
     """Opinion and reply a are true, b are false."""
     family, row = BY_NAME[request.family], request.row
     false = rng.choice([value for value in family.values if value != row.value])
-    form, told = rng.choice((*family.statements, *family.short)), rng.choice(OPINIONS[request.family])
+    form, told = rng.choice((*family.statements, *family.short)), f"{rng.choice(OPENINGS)} {OPINIONS[request.family]}."
     place = rng.choice(list(PLACES))
     right, wrong = (sentence(form, row.told, str(value)) for value in (row.value, false))
     if not assess(request.prompt, right).helpful or assess(request.prompt, wrong).honest:

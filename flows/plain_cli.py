@@ -14,6 +14,11 @@ from rich.console import Console
 from ratify.errors import ConfigError
 
 PANEL = "Two plain files"
+SETTINGS = {
+    "capability": "suites.capability", "anchor": "evaluation.anchor", "harness_old": "suites.harness_old",
+    "harness_new": "suites.harness_new",
+}  # fmt: skip
+"""Option → the setting that says the same of a run."""
 
 Old = Annotated[Path | None, typer.Option(help="Completions of the old policy, as JSON lines.", rich_help_panel=PANEL)]
 New = Annotated[
@@ -87,13 +92,6 @@ def refuse_beside_a_run(files: Files) -> None:
         option, key = f"--{named.replace('_', '-')}", SETTINGS.get(named)
         instead = f"; for the run set {key}=PATH" if key else ""
         raise ConfigError(f"{option} belongs to two plain files, which need no CONFIG{instead}")
-
-
-SETTINGS = {
-    "capability": "suites.capability", "anchor": "evaluation.anchor", "harness_old": "suites.harness_old",
-    "harness_new": "suites.harness_new",
-}  # fmt: skip
-"""Option → the setting that says the same of a run."""
 
 
 def _both(first: Path | None, second: Path | None, names: str) -> tuple[Path, Path]:

@@ -41,27 +41,16 @@ class Question(NamedTuple):
         """Keys of all verdicts that its answer holds."""
         return (self.key, *self.also)
 
-    def verdict(
-        self, judge: str, *, logit: float, coverage: float | None = None, raw: str = "",
-        prompt_tokens: int = 0, completion_tokens: int = 0,
-    ) -> Verdict:  # fmt: skip
+    def verdict(self, judge: str, *, logit: float, coverage: float | None = None) -> Verdict:
         """The answered verdict of this question."""
-        return self._record(
-            judge, logit=logit, coverage=coverage, raw=raw,
-            prompt_tokens=prompt_tokens, completion_tokens=completion_tokens,
-        )  # fmt: skip
+        return self.record(judge, logit=logit, coverage=coverage)
 
-    def failed(
-        self, judge: str, failure: Failure, raw: str, *, coverage: float | None = None,
-        prompt_tokens: int = 0, completion_tokens: int = 0,
-    ) -> Verdict:  # fmt: skip
+    def failed(self, judge: str, failure: Failure, raw: str) -> Verdict:
         """The failure of this question, with the raw text."""
-        return self._record(
-            judge, failure=failure, coverage=coverage, raw=raw,
-            prompt_tokens=prompt_tokens, completion_tokens=completion_tokens,
-        )  # fmt: skip
+        return self.record(judge, failure=failure, raw=raw)
 
-    def _record(self, judge: str, **said: Any) -> Verdict:
+    def record(self, judge: str, **said: Any) -> Verdict:
+        """A verdict on this question; `said` are the fields of what the judge said."""
         return Verdict(
             **said,
             key=self.key,
@@ -239,9 +228,9 @@ class _Lists:
             forwards, backwards = self._both(prompt, principle)
             asked += forwards, backwards
             ahead, behind = pair_keys(forwards.verdict_keys, backwards.verdict_keys, len(listed), *sorted(shown))
-            keys[principle.id] = PairKeys(ahead, behind) if shown[0] < shown[1] else PairKeys(behind, ahead)
             if a.text == b.text:  # one verdict for both orders, as a pairwise judge has: a tie to the last bit
-                keys[principle.id] = PairKeys(ahead, ahead)
+                behind = ahead
+            keys[principle.id] = PairKeys(ahead, behind) if shown[0] < shown[1] else PairKeys(behind, ahead)
         return asked, keys
 
     def _both(self, prompt: Prompt, principle: Principle) -> tuple[Question, Question]:

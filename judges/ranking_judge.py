@@ -12,23 +12,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from constitutions.schema import Principle
+from judges.chat_judge import ChatJudge
 from judges.listing import places
-from judges.model_judge import ModelJudge, verdict_of
+from judges.model_judge import ModelJudge
 from judges.questions import Question
 from judges.readouts.ranking import BestLetter, JsonRanking, RankingReadout
 from judges.readouts.selection import SUFFIXES
-from judges.reasks import Attempt, last_attempt
+from judges.reasks import Attempt
 from judges.rendering import ListPrompt, Shown
-from ratify.canonical import JsonValue, digest, model_digest
-from ratify.client import CallFailed, ChatClient
+from ratify.canonical import digest
+from ratify.client import ChatClient
 from ratify.sections import JudgeSection
-from ratify.types import Completion, Prompt, Protocol, Verdict
+from ratify.types import Completion, Prompt, Verdict
 
 
-class RankingJudge:
-    """Asks a model over a chat client about lists; a `judges.questions.Ranker`."""
+class RankingJudge(ChatJudge):
+    """Asks about lists; a `judges.questions.Ranker`."""
 
-    protocol: Protocol = "pairwise"
+    protocol = "pairwise"
     calls_per_question = 1
 
     def __init__(
@@ -40,25 +41,9 @@ class RankingJudge:
         prompts_dir: Path | None = None,
     ) -> None:
         """Arguments and errors as of `ModelJudge`."""
-        self.concurrency = section.concurrency
-        self.min_coverage = section.min_coverage
-        self.max_reasks = section.max_reasks
-        self._client = client
         self.prompt = ListPrompt(prompts_dir or section.prompts_dir, suffix=SUFFIXES[section.readout])
         self._readout: RankingReadout = JsonRanking(section) if section.readout == "json" else BestLetter(section)
-        self.identity: dict[str, JsonValue] = {
-            "kind": "model",
-            "model": model_hash or model_digest(section.model),
-            "protocol": "ranking",
-            "template": self.prompt.hash,
-            "salt": section.cache_salt,
-            **self._readout.identity,
-        }
-        self.fingerprint = digest(self.identity)
-
-    def abstains(self, principle: Principle) -> bool:
-        """A model has something to say about every principle."""
-        return not principle.text
+        super().__init__(section, client, self.prompt, self._readout.identity, model_hash)
 
     def key(self, principle: Principle, prompt: Prompt, first: Completion, second: Completion | None) -> str:
         """That of a list of two."""
@@ -70,31 +55,13 @@ class RankingJudge:
         return self._base(self.prompt.show(principle, prompt, listed))
 
     def _base(self, shown: Shown) -> str:
-        return digest({"judge": self.fingerprint, "messages": [message.model_dump() for message in shown.messages]})
+        return digest(self._asked(shown))
 
-    async def answer(self, question: Question) -> Verdict:
-        """The verdict on the list's first two.
-
-        Raises:
-            EndpointError: the fault concerns every call.
-        """
-        return await last_attempt(self, question)
-
-    async def attempt(self, question: Question, retry: int) -> Attempt:
-        """Ask once about a list; `retry` counts the attempts before.
-
-        Raises:
-            EndpointError: the fault concerns every call.
-        """
-        assert self._client is not None, "a judge without a client only writes questions"
+    async def _ask(self, client: ChatClient, question: Question, retry: int) -> Attempt:
         shown = self.prompt.show(question.principle, question.prompt, question.listed)
-        try:
-            worths, reading = await self._readout.read(
-                self._client, shown, self._base(shown), retry, len(question.listed)
-            )
-        except CallFailed as failed:
-            return Attempt(question.failed(self.fingerprint, failed.failure, failed.raw), again=False)
-        verdict = verdict_of(question, self.fingerprint, reading)
+        size = len(question.listed)
+        worths, reading = await self._readout.read(client, shown, self._base(shown), retry, size)
+        verdict = self._verdict(question, reading)
         return Attempt(verdict, reading.again, self._also(question, worths, verdict))
 
     def _also(self, question: Question, worths: Sequence[float], verdict: Verdict) -> tuple[Verdict, ...]:

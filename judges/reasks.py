@@ -47,7 +47,7 @@ async def attempts(judge: Judge, question: Question) -> AsyncIterator[tuple[Verd
     Raises:
         EndpointError: the fault concerns every call.
     """
-    if not hasattr(judge, "attempt"):
+    if not hasattr(judge, "attempt"):  # isinstance of a protocol is slow, and every question comes here
         yield (await judge.answer(question),)
         return
     asks_again = cast("AsksAgain", judge)

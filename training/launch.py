@@ -193,14 +193,14 @@ def _waiting(on_progress: Progress | None) -> OnWait:
 def _outcome(spec: TrainSpec, code: int) -> TrainResult:
     result = read_result(spec.out)
     if code != 0 or result is None:
-        _raise_fault(spec, code)
+        _raise_fault(spec, code, spec.out)
     return result
 
 
-def _raise_fault(spec: TrainSpec, code: int, folder: Path | None = None) -> NoReturn:
+def _raise_fault(spec: TrainSpec, code: int, folder: Path) -> NoReturn:
     """The child's own sentence, or what its exit code tells."""
-    log = (folder or spec.out) / "log.txt"
-    error = (folder or spec.out) / "error.json"
+    log = folder / "log.txt"
+    error = folder / "error.json"
     if error.is_file():
         fault = json.loads(error.read_text(encoding="utf-8"))
         raise _KINDS.get(fault["kind"], TrainingError)(f"{fault['message']} (log: {log})")

@@ -104,6 +104,9 @@ class JudgeColumns:
             return {}
         column = self.column(principle)
         lost = {key.decode() for key in column.keys[rows][np.isnan(column.z[rows])]} - known
+        if not lost:
+            return {}
+        # All pairs are shown to the writer, because a ranking judge's list is of all of a prompt's.
         sheet = write_questions(self._prompts, self._pairs, [principle], self.judge, rows[:, None])
         return {key: each for key, each in sheet.questions.items() if not lost.isdisjoint(each.verdict_keys)}
 
