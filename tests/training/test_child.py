@@ -120,7 +120,7 @@ def test_faults_become_one_sentence_and_an_exit_code(policy_folder: Path, tmp_pa
     fault = json.loads((spec.out / "error.json").read_text())
     assert fault["kind"] == "InputError" and "pairs.jsonl:1: chosen equals rejected" in fault["message"]
     with pytest.raises(InputError, match=r"chosen equals rejected.*\(log: .*log\.txt\)"):
-        launch._raise_fault(spec, InputError.exit_code)
+        launch._raise_fault(spec, InputError.exit_code, spec.out)
 
 
 def test_out_of_memory_says_which_setting_to_lower(
@@ -136,7 +136,7 @@ def test_out_of_memory_says_which_setting_to_lower(
     assert "lower preference.tokens_per_micro_batch (now 8192)" in (spec.out / "error.json").read_text()
     (spec.out / "error.json").unlink()
     with pytest.raises(TrainingError, match=r"was killed.*lower preference\.tokens_per_micro_batch"):
-        launch._raise_fault(spec, -signal.SIGKILL)
+        launch._raise_fault(spec, -signal.SIGKILL, spec.out)
 
 
 def test_full_disk_while_the_model_is_saved_is_one_sentence(
