@@ -71,7 +71,7 @@ def train(folder: Path, side: str) -> dict[str, float]:
     torch.set_num_threads(1)
     libraries = memory_mib("VmRSS")
     lora = {"lora": {"rank": 8}} if side == "lora" else {}
-    section = PolicyGradientSection(batch_prompts=2, completions_per_prompt=2, max_tokens=8, epochs_per_batch=1, **lora)  # type: ignore[arg-type]
+    section = PolicyGradientSection(batch_prompts=2, completions_per_prompt=2, max_tokens=8, epochs_per_batch=1, **lora)
     write_text(folder / "prompts.jsonl", "".join(json.dumps({"prompt": f"Say {n}."}) + "\n" for n in range(2)))
     spec = PolicyGradientTask(
         data=folder / "prompts.jsonl", out=folder / side, model=str(folder / "policy"), section=section,

@@ -134,7 +134,12 @@ def _answer(number: int) -> bytes:
     likely = {"A": 0.98 * p, "B": 0.98 * (1 - p)} | {f" token{rank}": 0.02 / 18 for rank in range(18)}
     ranked = sorted(likely.items(), key=lambda item: -item[1])
     top = [{"token": token, "logprob": math.log(value), "bytes": list(token.encode())} for token, value in ranked]
-    message = {"role": "assistant", "content": ranked[0][0], "reasoning_content": None, "tool_calls": []}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": ranked[0][0],
+        "reasoning_content": None,
+        "tool_calls": [],
+    }
     choice = {"index": 0, "message": message, "logprobs": {"content": [{**top[0], "top_logprobs": top}]}}
     return json.dumps(
         {

@@ -187,8 +187,8 @@ def report(seeds: int, chains: int, runs: int) -> str:
         "| data policy | " + " | ".join(str(at) for at in range(ROUNDS + 1)) + " |",
         "|---|" + "---|" * (ROUNDS + 1),
     ]
-    for name, policy in POLICIES.items():
-        cells = [f"{one['distinct pairs']:.3f} ({one['entropy of words']:.2f})" for one in trajectory(policy)]
+    for name, data in POLICIES.items():
+        cells = [f"{one['distinct pairs']:.3f} ({one['entropy of words']:.2f})" for one in trajectory(data)]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

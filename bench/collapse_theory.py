@@ -82,7 +82,8 @@ def regression_errors(
     """
     generator = np.random.default_rng(seed)
     inputs = generator.normal(size=(runs, points, size))
-    weights, errors = np.zeros((runs, size)), []
+    weights: NDArray[np.floating] = np.zeros((runs, size))
+    errors: list[float] = []
     gram, moment = np.zeros((runs, size, size)), np.zeros((runs, size))
     for generation in range(generations):
         if fresh and generation:

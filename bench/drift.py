@@ -233,8 +233,13 @@ def reward_alarms(drop: float, runs: int, validation: int = 176, prompts: int = 
 def fault_table(runs: int, seeds: int) -> list[str]:
     """Which alarm sees which fault; what a fault does not touch is its alarm's null rate."""
     judge, prompts = partial(_judge_share, runs), partial(_prompt_share, seeds)
-    reward = lambda drop: _share(reward_alarms(drop, runs), runs)  # noqa: E731
-    wording = lambda temperature: _share(temperature_alarms(temperature, seeds), seeds)  # noqa: E731
+
+    def reward(drop: float) -> str:
+        return _share(reward_alarms(drop, runs), runs)
+
+    def wording(temperature: float) -> str:
+        return _share(temperature_alarms(temperature, seeds), seeds)
+
     nulls = [judge(0.0, "random"), prompts(0.0), reward(0.0), wording(1.0)]
     rows = {
         "none": nulls,

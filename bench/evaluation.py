@@ -15,7 +15,7 @@ import json
 import resource
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def measure(replies: int, seed: int = 0) -> dict[str, Any]:
     stream = timed.step("cut into words", lambda: word_stream(texts, prompts, vocabulary))
     found: dict[str, Any] = {}
     for order in (1, 2, 4):
-        found[f"order {order}"] = timed.step(f"{order}-grams", lambda order=order: ngrams(stream, order))
+        found[f"order {order}"] = timed.step(f"{order}-grams", partial(ngrams, stream, order))
     found["compression"] = timed.step("compression", lambda: compression(texts))
     found["shared"] = timed.step("shared phrases", lambda: self_repetition(stream).value)
     found["phrases"] = timed.step("top phrases", lambda: repeated_phrases(stream, vocabulary, 3))

@@ -100,12 +100,11 @@ def measure(pairs: int, place: Path) -> list[Peaks]:
     ):
         if what == "stored":
             shutil.rmtree(rounds / stage)
-        peaks, cpu = follow([*command, name, *arguments], folder, rounds / stage, most_s)
-        found.append(Peaks(pairs, what, *peaks, cpu))
-        start, inside, behind = (peak / 1e6 for peak in peaks)
+        (start, inside, behind), cpu = follow([*command, name, *arguments], folder, rounds / stage, most_s)
+        found.append(Peaks(pairs, what, start, inside, behind, cpu))
         print(
-            f"  {pairs:>9,} comparisons, {what:9} start {start:5.0f} MB, stage {inside:5.0f} MB, "
-            f"behind {behind:5.0f} MB, {cpu:.0f} s of processor",
+            f"  {pairs:>9,} comparisons, {what:9} start {start / 1e6:5.0f} MB, stage {inside / 1e6:5.0f} MB, "
+            f"behind {behind / 1e6:5.0f} MB, {cpu:.0f} s of processor",
             flush=True,
         )
     shutil.rmtree(folder)

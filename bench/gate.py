@@ -14,6 +14,7 @@ import argparse
 import math
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -194,7 +195,7 @@ def _fault_row(name: str, found: list[Fooled]) -> Row:
     )
 
 
-def _streak(decisions: list[str]) -> int:
+def _streak(decisions: Sequence[str]) -> int:
     return next((k for k, decision in enumerate(decisions) if decision != "PROMOTE"), len(decisions))
 
 

@@ -85,7 +85,7 @@ def best_of_n(seed: int, prompts: int) -> list[dict[str, float]]:
     eight = np.full(8, 1 / 8)
     return [
         {
-            "n": one.n, "kl": kl_bound(one.n), "kl_of_eight": exact_kl(eight, np.arange(8.0), one.n),
+            "n": one.n, "kl": kl_bound(one.n), "kl_of_eight": exact_kl(eight, np.arange(8, dtype=np.float64), one.n),
             "proxy": one.proxy.value, "gold": one.gold.value, "gold_low": one.gold.low or 0.0,
             "gold_high": one.gold.high or 0.0,
         }

@@ -175,7 +175,7 @@ def judge(section: JudgeSection, rules: Constitution, prompts: dict[str, Prompt]
                 sheet = write_questions(prompts, pairs, rules.active, asked)
                 found = await collect_verdicts(sheet.questions, asked, store, failure_budget=1.0)
             store.close()
-        labels = compute_labels(sheet, found.verdicts, found.failures, rules, section.protocol)
+        labels = compute_labels(sheet, found.verdicts, found.failures, rules, section.verdict_protocol)
         return labels, found.statistics.calls, found.statistics.seconds
 
     return asyncio.run(work())

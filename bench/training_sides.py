@@ -202,7 +202,7 @@ def ours_grpo(case: Case, folder: Path) -> dict[str, float]:
                 for item in items
             ]
 
-    RolloutLoop.step = step  # type: ignore[method-assign]
+    RolloutLoop.step = step  # type: ignore[method-assign, assignment]
     section = PolicyGradientSection(
         algorithm="grpo", learning_rate=LEARNING_RATE, batch_prompts=case.prompts_per_step, threads=1,
         completions_per_prompt=case.completions, max_tokens=round(case.completion_tokens * LONGEST_COMPLETION) + 1,

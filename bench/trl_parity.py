@@ -81,7 +81,7 @@ def noisy(model: Any) -> Any:
 def gradient(model: nn.Module, loss: Tensor) -> Tensor:
     """The whole gradient as one vector, by the parameters' names."""
     model.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     named = sorted((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
     return torch.cat([grad.flatten() for _, grad in named])
 
