@@ -7,7 +7,8 @@ The server runs in a process of its own and waits 0.2 s per request, or log-norm
 0.8; each contender runs in a fresh process, and the contenders take turns, so that what else the machine does hits all
 of them. Ratios are medians over the turns. One call is one verdict: one principle, one pair, one shown order. Two
 further tables: memory of ours against the number of pairs, and one labelling process against two where the process is
-the limit. Left out: other people's tools, which need environments of their own.
+the limit, freely and with a fixed share of a core for each, since three processes and a server do not fit on two cores.
+Left out: other people's tools, which need environments of their own.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 
 from bench.chat_server import counts, reset, serving
 from bench.labelling_contenders import write_requests
+from bench.processor_share import available
 from ratify.files import write_json
 from ratify.lineage import ROOT
 
@@ -59,6 +61,8 @@ Peers = dict[str, str]
 """Their interpreters, by name."""
 MOST_CPU_MS = 1.2
 LEAST_SPEED_UP = 1.8
+SHARE = 0.4
+"""Of a core for each process: three of them and the server then fit on two cores."""
 MOST_BYTES = 300e6
 
 
@@ -81,10 +85,11 @@ class Pass(NamedTuple):
         return self.cpu_ms + self.helpers_cpu_ms + self.server_cpu_ms
 
 
-def take(contender: str, url: str, calls: int, in_flight: int) -> Pass:
+def take(contender: str, url: str, calls: int, in_flight: int, share: float | None = None) -> Pass:
     """Run one contender in a process of its own."""
     reset(url)
     command = [sys.executable, "-m", "bench.labelling_contenders", contender, url, str(calls), str(in_flight)]
+    command += [str(share)] if share else []
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     found = json.loads(done.stdout.splitlines()[-1])
     return _pass(found, counts(url), found["seconds"])
@@ -163,31 +168,39 @@ def memory(sizes: Sequence[int]) -> list[dict[str, float]]:
     return rows
 
 
-def processes(calls: int, turns: int) -> dict[str, Any]:
-    """One labelling process against two, where the process is the limit."""
+def processes(calls: int, turns: int, share: float | None = None) -> dict[str, Any]:
+    """One labelling process against two, where the process is the limit; with `share`, of so much of a core each."""
     passes: dict[str, list[Pass]] = defaultdict(list)
     with serving(*FIXED) as url:
         for _ in range(turns):
             for contender in ("ratify", "ratify2"):
-                passes[contender].append(take(contender, url, calls, 1024))
+                passes[contender].append(take(contender, url, calls, 1024, share))
     both = zip(passes["ratify2"], passes["ratify"], strict=True)
     ratio = statistics.median(two.rate / one.rate for two, one in both)
     one, two = (Pass(*map(statistics.median, zip(*passes[name], strict=True))) for name in ("ratify", "ratify2"))
     cores = len(os.sched_getaffinity(0))
-    busiest = max(two.cpu_ms, two.helpers_cpu_ms / 2)
-    print(f"\ntwo processes that ask / one, 1,024 in flight, 0.2 s: {ratio:.2f} on {cores} cores")
+    where = f"{share} of a core for each process" if share else f"{cores} cores for all"
+    print(f"\ntwo processes that ask / one, 1,024 in flight, 0.2 s, {where}: {ratio:.2f}, target {LEAST_SPEED_UP}")
     most = {}
-    for name, taken, longest in (("ratify", one, one.cpu_ms), ("ratify2", two, busiest)):
-        most[name] = min(1e3 / longest, 1e3 * cores / taken.all_cpu_ms, 1024 / 0.2)
+    for name, taken in (("ratify", one), ("ratify2", two)):
+        longest = max(taken.cpu_ms, taken.helpers_cpu_ms / 2)
+        most[name] = min(1e3 * (share or 1) / longest, 1e3 * cores / taken.all_cpu_ms, 1024 / 0.2)
         print(f"{_line(name, taken)}: {taken.cpu_ms:.2f} ms the first process, {taken.helpers_cpu_ms:.2f} those that")
-        print(f"    ask, {taken.server_cpu_ms:.2f} the server, so at most {most[name]:,.0f} calls/s on {cores} cores")
-    bound, allowed = one.cpu_ms / busiest, most["ratify2"] / most["ratify"]
-    print(f"  {allowed:.2f} is the most that these processor times allow on {cores} cores")
-    print(f"  {bound:.2f} by processor time: the busiest of the three spends that much less per call than the one")
+        print(f"    ask, {taken.server_cpu_ms:.2f} the server, so at most {most[name]:,.0f} calls/s")
+    allowed = most["ratify2"] / most["ratify"]
+    print(f"  {allowed:.2f} is the most that these processor times allow")
     return {
-        "ratio": ratio, "by_processor_time": bound, "allowed": allowed, "target": LEAST_SPEED_UP, "cores": cores,
+        "ratio": ratio, "allowed": allowed, "target": LEAST_SPEED_UP, "cores": cores, "share": share,
         "one": one._asdict(), "two": two._asdict(),
     }  # fmt: skip
+
+
+def scaling(calls: int, turns: int) -> list[dict[str, Any]]:
+    """Two processes against one, on the cores there are and, where shares can be given out, on cores for each."""
+    if available():
+        return [processes(calls, turns), processes(calls // 2, turns, SHARE)]
+    print("\nno shares of a core can be given out here (control groups, version 1), so only the cores there are")
+    return [processes(calls, turns)]
 
 
 def main() -> None:
@@ -204,7 +217,7 @@ def main() -> None:
     peers = {name: path for name in PEERS if (path := getattr(arguments, name))}
     tables: dict[str, Callable[[], Any]] = {
         "cases": lambda: [compare(case, turns, share, peers) for case in CASES],
-        "processes": lambda: processes(4_000 if arguments.quick else 20_000, turns),
+        "processes": lambda: scaling(4_000 if arguments.quick else 20_000, turns),
         "memory": lambda: memory((1_000, 20_000) if arguments.quick else (1_000, 20_000, 200_000)),
     }
     figures: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}

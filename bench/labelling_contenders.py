@@ -1,11 +1,11 @@
 """One labelling pass by one contender, measured in a process of its own and printed as JSON.
 
-    python -m bench.labelling_contenders NAME URL CALLS IN_FLIGHT
+    python -m bench.labelling_contenders NAME URL CALLS IN_FLIGHT [SHARE]
 
 `aiohttp` posts bodies that were made before the clock starts and reads the JSON that comes back: the floor. `sdk` does
 the same through the `openai` SDK on aiohttp. `ratify` starts from pairs: questions, keys, templates, requests, parsing,
 budgets, and every answer on disk before it counts. One call is one principle about one pair in one shown order, so a
-number of calls is half as many pairs.
+number of calls is half as many pairs. With SHARE each process may use that share of a processor core and no more.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from bench.processor_share import shares
 from constitutions.load import parse_constitution
 from constitutions.schema import Constitution
 from judges.judge_processes import JudgeProcesses
@@ -169,7 +171,7 @@ async def _label(judge: Judge, calls: int) -> None:
 CONTENDERS = {"aiohttp": bare_aiohttp, "sdk": bare_sdk, "ratify": ratify, "ratify2": ratify2}
 
 
-async def measure(name: str, url: str, calls: int, in_flight: int) -> dict[str, float]:
+async def measure(name: str, url: str, calls: int, in_flight: int, share: float | None = None) -> dict[str, float]:
     """Seconds by the clock, processor seconds of this process and of those it started, and its peak memory in bytes.
 
     What was spent before the clock starts, on imports for the most part, is not counted.
@@ -177,8 +179,9 @@ async def measure(name: str, url: str, calls: int, in_flight: int) -> dict[str, 
     work = await CONTENDERS[name](url, calls, in_flight)
     gc.collect()
     before = _seconds_of_children()
-    started, worked = time.perf_counter(), time.process_time()
-    await work()
+    with shares([os.getpid(), *_children()], share) if share else nullcontext():
+        started, worked = time.perf_counter(), time.process_time()
+        await work()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -190,11 +193,14 @@ async def measure(name: str, url: str, calls: int, in_flight: int) -> dict[str, 
 
 def _seconds_of_children() -> float:
     """Processor seconds so far of the processes that this one has started and that live."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="utf-8").split()
-    lines = (Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2] for child in children)
+    lines = (Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2] for child in _children())
     return sum(sum(map(int, line.split()[11:13])) for line in lines) / os.sysconf("SC_CLK_TCK")
 
 
+def _children() -> list[int]:
+    return [*map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="utf-8").split())]
+
+
 if __name__ == "__main__":
-    which, where, amount, flights = sys.argv[1:]
-    print(json.dumps(asyncio.run(measure(which, where, int(amount), int(flights)))))
+    which, where, amount, flights, *part = sys.argv[1:]
+    print(json.dumps(asyncio.run(measure(which, where, int(amount), int(flights), *map(float, part)))))
