@@ -34,7 +34,7 @@ MIN_CALLS = 20
 """Fewer calls say too little about a judge to stop it."""
 PATIENCE = 50
 """More failures than this are never waited for, however many calls are still to come."""
-LOOKED_UP_AT_ONCE = 64
+LOOKED_UP_AT_ONCE = 32
 """Questions that are made and looked up in one go: few enough that answers hardly wait for it, enough for one query."""
 
 

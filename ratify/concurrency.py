@@ -29,6 +29,8 @@ KEPT_THROUGHPUT = 0.8
 """A trial that finishes less than this share of requests per second is taken back."""
 FALLING, RISING = 0.1, 0.02
 """Weight of a window in the usual latency; a queue that builds up must not become the usual thing at once."""
+SPACING = 0.5
+"""Time between two requests, as a share of what it is when they are spread evenly over a latency."""
 SPARE_SHARE = 0.125
 """Requests that may wait inside the server, as a share of those it computes, so that it never runs dry."""
 
@@ -54,6 +56,11 @@ class ConcurrencyLimit:
         self._opened: float | None = None
         self._count = self._most = 0
         self._sum_s = 0.0
+        self._least_s = math.inf
+        self.spacing_s = 0.0
+        """Least time from one request to the next. What is sent together is answered together, and then each answer
+        waits while others are read; spread out, none does. It follows the last window's shortest latency, so it bounds
+        the throughput only where latencies fall to less than half of that, and then for one window."""
 
     @property
     def limit(self) -> int:
@@ -66,6 +73,7 @@ class ConcurrencyLimit:
             self._opened = now - latency_s
         self._count += 1
         self._sum_s += latency_s
+        self._least_s = min(self._least_s, latency_s)
         self._most = max(self._most, in_flight)
         if self._count >= max(MIN_WINDOW, 2 * self._limit):
             self._close(now)
@@ -89,11 +97,13 @@ class ConcurrencyLimit:
         self._opened = now
         self._count = self._most = 0
         self._sum_s = 0.0
+        self._least_s = math.inf
 
     def _close(self, now: float) -> None:
         assert self._opened is not None
         seen = _Window(self._limit, self._sum_s / self._count, self._count / max(now - self._opened, 1e-9))
         used = self._most >= 0.9 * self.limit
+        self.spacing_s = SPACING * self._least_s / self._limit if used else 0.0
         self._judge(seen, used)
         self._begin(now)
 

@@ -25,6 +25,8 @@ ILL_AFTER = 5
 """Faults in a row after which a server is rested."""
 REST_BASE_S = 0.5
 LONGEST_REST_S = 60.0
+SPACING_SLACK_S = 0.008
+"""Requests that are late for their turn may follow each other at once, so that coarse timers cost no throughput."""
 OVERLOAD = 1.5
 """A server may carry this many times its share before a request goes elsewhere than where it began."""
 
@@ -52,6 +54,8 @@ class Endpoint:
         self.faults = 0
         self.quiet_until = 0.0
         """It asked for a pause until then."""
+        self.spaced_until = 0.0
+        """The next request is sent no earlier, so that requests do not travel in a bunch."""
         self.rest_until = 0.0
         self.probing = False
         self._faults_in_row = 0
@@ -75,6 +79,11 @@ class Endpoint:
     def has_room(self, now: float) -> bool:
         """It takes one request more, and asked for no pause."""
         return self.in_flight < self.concurrency.limit and now >= self.quiet_until
+
+    def sends(self, now: float) -> None:
+        """One request more is on its way."""
+        self.in_flight += 1
+        self.spaced_until = max(self.spaced_until, now - SPACING_SLACK_S) + self.concurrency.spacing_s
 
     def declare_ill(self, now: float) -> None:
         """Nobody answers there."""
@@ -181,11 +190,11 @@ class EndpointPool:
 
     def _grant(self, now: float, begins: str, last: Endpoint | None) -> Lease | None:
         chosen = self._choose(now, begins, last)
-        if chosen is None:
+        if chosen is None or now < chosen.spaced_until:
             return None
         probe = chosen.ill and chosen.may_be_asked(now)
         chosen.probing = chosen.probing or probe
-        chosen.in_flight += 1
+        chosen.sends(now)
         return Lease(chosen, probe, now)
 
     def _choose(self, now: float, begins: str, last: Endpoint | None) -> Endpoint | None:
@@ -230,7 +239,12 @@ class EndpointPool:
         if min(pauses) > self._longest_pause_s:
             self._give_up(min(pauses))
             return
-        ends = [t for each in self.endpoints for t in (each.quiet_until, each.rest_until if each.ill else 0) if t > now]
+        ends = [
+            t
+            for each in self.endpoints
+            for t in (each.quiet_until, each.spaced_until, each.rest_until if each.ill else 0)
+            if t > now
+        ]
         if ends:
             self._alarm = asyncio.get_running_loop().call_at(min(ends), self._wake)
 

@@ -110,7 +110,7 @@ class VerdictStore:
         found: dict[str, Verdict] = {}
         with _OneSentence(self), self._engine.connect() as connection:
             for batch in _batches(keys, _KEYS_PER_QUERY):
-                rows = connection.execute(sa.select(VERDICTS).where(VERDICTS.c.key.in_(batch)))
+                rows = connection.exec_driver_sql(_select(len(batch), self._engine.dialect.paramstyle), tuple(batch))
                 found.update({row.key: Verdict(**row._mapping) for row in rows})
         return found
 
@@ -186,6 +186,13 @@ def _insert(rows: int, paramstyle: str) -> str:
     row = ", ".join(["?" if paramstyle == "qmark" else "%s"] * len(_NAMES))
     values = ", ".join([f"({row})"] * rows)
     return f"INSERT INTO verdicts ({', '.join(_NAMES)}) VALUES {values} ON CONFLICT (key) DO NOTHING"
+
+
+@cache
+def _select(keys: int, paramstyle: str) -> str:
+    """Look-ups of a few keys come often, and compiling one would take longer than SQLite takes to answer it."""
+    among = ", ".join(["?" if paramstyle == "qmark" else "%s"] * keys)
+    return f"SELECT {', '.join(_NAMES)} FROM verdicts WHERE key IN ({among})"
 
 
 def _tune_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

@@ -349,6 +349,12 @@ def test_ctrl_c_keeps_what_was_answered(server: FakeServer, store: VerdictStore)
     assert 0 <= server.requests - store.count() <= 8 < store.count()
 
 
+def alive(kind: type) -> int:
+    """How many objects of a class there are."""
+    gc.collect()
+    return sum(isinstance(each, kind) for each in gc.get_objects())
+
+
 def test_workers_that_wait_hold_no_questions(store: VerdictStore) -> None:
     """All is stored, so every worker looks up, finds nothing to ask, and lets the others run."""
     judge, (prompts, pairs) = RulesJudge("pointwise"), many(600)
@@ -356,11 +362,12 @@ def test_workers_that_wait_hold_no_questions(store: VerdictStore) -> None:
     asyncio.run(label_stream(stream_questions(prompts, pairs, rules.active, judge), judge, store,
                              total=1200, failure_budget=0.0))  # fmt: skip
     held = []
+    others = alive(Question)
 
     def counted() -> Iterator[Question]:
         for number, question in enumerate(stream_questions(prompts, pairs, rules.active, judge), 1):
             if number % LOOKED_UP_AT_ONCE == 0:
-                held.append(sum(isinstance(each, Question) for each in gc.get_objects()))
+                held.append(alive(Question) - others)
             yield question
 
     tally = asyncio.run(label_stream(counted(), judge, store, total=1200, failure_budget=0.0))

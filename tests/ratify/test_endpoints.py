@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ratify.client import CallFailed, ChatAnswer, ChatClient
-from ratify.endpoints import ILL_AFTER, EndpointPool
+from ratify.endpoints import ILL_AFTER, SPACING_SLACK_S, EndpointPool
 from ratify.errors import EndpointError
 from ratify.sections import EndpointSection
 from ratify.server_queue import read_queue
@@ -173,6 +173,16 @@ def test_a_pause_that_one_request_is_told_holds_for_the_server_as_a_whole() -> N
         await asyncio.gather(*(pool.lease("") for _ in range(2)))
         assert loop.time() - started >= 0.19
         assert pool.loads()[0].limit == 2
+
+    in_loop(body)
+
+
+def test_requests_that_would_go_out_together_are_spread_in_their_order() -> None:
+    async def body() -> None:
+        pool = EndpointPool(["http://a/v1"], 12, 60.0)
+        pool.endpoints[0].concurrency.spacing_s = 0.02
+        sent = [each.sent_at for each in await asyncio.gather(*(pool.lease("") for _ in range(12)))]
+        assert sent == sorted(sent) and sent[-1] - sent[0] >= 11 * 0.02 - SPACING_SLACK_S - 0.02
 
     in_loop(body)
 
