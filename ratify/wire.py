@@ -109,7 +109,7 @@ async def exchange(
     try:
         async with (
             asyncio.timeout(timeout_s),
-            session.request(method, url, data=body, allow_redirects=False) as response,
+            session.request(method, url, data=body and aiohttp.BytesPayload(body), allow_redirects=False) as response,
         ):
             limit = MAX_BODY if response.status == 200 else MAX_ERROR_BODY
             return Reply(response.status, response.headers, await _read(response, limit))

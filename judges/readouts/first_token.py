@@ -84,8 +84,10 @@ def weigh(first_token: Mapping[str, float] | None, answers: Sequence[frozenset[s
     coverage = min(1.0, sum(map(math.exp, seen)))
     if coverage < min_coverage or coverage == 0.0:
         return Weighed(None, coverage, Failure.LOW_COVERAGE)
-    unseen = _log_unseen(first_token)
-    return Weighed(tuple(value if math.isfinite(value) else unseen for value in seen), coverage, None)
+    if -math.inf in seen:
+        unseen = _log_unseen(first_token)
+        seen = [unseen if value == -math.inf else value for value in seen]
+    return Weighed(tuple(seen), coverage, None)
 
 
 def logsumexp(values: Iterable[float]) -> float:
