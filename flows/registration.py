@@ -1,19 +1,22 @@
 """What `ratify up` puts on Prefect's server beside deployments: the work pool, and automations as code.
 
-Registering again changes nothing that is already so. An automation whose name begins with "ratify: " is ours and is
-overwritten; every other one is left alone. Where the environment names a notification block
-(`RATIFY_NOTIFICATION_BLOCK`, such as `slack-webhook/team`) alarms go there; otherwise an alarm is an event that the
-page shows. Texts name a run and a reason, never a constitution's words.
+Registering again changes nothing that is already so; a server that is too busy to answer in time is asked again. An
+automation whose name begins with "ratify: " is ours and is overwritten; every other one is left alone. Where the
+environment names a notification block (`RATIFY_NOTIFICATION_BLOCK`, such as `slack-webhook/team`) alarms go there;
+otherwise an alarm is an event that the page shows. Texts name a run and a reason, never a constitution's words.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import wraps
+from typing import ParamSpec, TypeVar
 from uuid import UUID
 
+import httpx
 from prefect import get_client
 from prefect.automations import AutomationCore, ChangeFlowRunState, DoNothing, EventTrigger, Posture, SendNotification
 from prefect.client.orchestration import SyncPrefectClient
@@ -23,13 +26,15 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows import prefect_events
 from flows.services import Service, last_lines
-from ratify.errors import ConfigError, StoreError
+from ratify.errors import ConfigError, SchedulerError, StoreError
 
 PREFIX = "ratify: "
 BLOCK_VARIABLE = "RATIFY_NOTIFICATION_BLOCK"
 ZOMBIE_AFTER = timedelta(seconds=540)
 """Three heartbeats of Prefect's 180 s, so that one that comes late kills nothing."""
 WORKER_PATIENCE_S = 240.0
+TRIES = 3
+"""Each ends after a minute without an answer."""
 Schedules = dict[UUID, list[DeploymentSchedule]]
 """By deployment."""
 ALARMS = {
@@ -44,6 +49,33 @@ ENDINGS = ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended",
 """After these a run owes no heartbeat."""
 
 
+_Given = ParamSpec("_Given")
+_Found = TypeVar("_Found")
+
+
+def _patient(do: Callable[_Given, _Found]) -> Callable[_Given, _Found]:
+    """Do what may be done twice again, where the server has not answered; SQLite on a busy machine lets it wait."""
+
+    @wraps(do)
+    def patient(*given: _Given.args, **named: _Given.kwargs) -> _Found:
+        tries = 1
+        while True:
+            try:
+                return do(*given, **named)
+            except (httpx.TransportError, httpx.HTTPStatusError) as error:
+                if isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500:
+                    raise
+                if tries == TRIES:
+                    raise SchedulerError(
+                        f"Prefect's server did not answer, {TRIES} times ({type(error).__name__}); see server.log, and "
+                        "run the same command again: it starts only what is missing"
+                    ) from error
+                tries += 1
+
+    return patient
+
+
+@_patient
 def make_pool(name: str) -> None:
     """The pool that the worker takes from."""
     with get_client(sync_client=True) as client:
@@ -53,6 +85,7 @@ def make_pool(name: str) -> None:
             return
 
 
+@_patient
 def register_automations() -> list[str]:
     """Create what is missing and renew what differs; what they watch for, and where alarms go."""
     with get_client(sync_client=True) as client:
@@ -99,12 +132,14 @@ def zombies() -> AutomationCore:
     )
 
 
+@_patient
 def schedules_now() -> Schedules:
     """Every deployment's schedules as they stand, a person's changes included."""
     with get_client(sync_client=True) as client:
         return {each.id: list(each.schedules) for each in client.read_deployments()}
 
 
+@_patient
 def restore_schedules(before: Schedules) -> None:
     """Deploying sets schedules back to what prefect.yaml says; what a person switched or added stays."""
     with get_client(sync_client=True) as client:
@@ -119,6 +154,7 @@ def restore_schedules(before: Schedules) -> None:
                     client.update_deployment_schedule(deployment, same[0].id, active=old.active)
 
 
+@_patient
 def overview() -> list[str]:
     """The deployments, with their schedules."""
     with get_client(sync_client=True) as client:
@@ -127,6 +163,7 @@ def overview() -> list[str]:
     return sorted(f"{flows[each.flow_id]}/{each.name}   {_schedules(each)}" for each in found)
 
 
+@_patient
 def wait_for_worker(pool: str, service: Service) -> None:
     """Wait until the worker has said that it is there.
 
