@@ -58,19 +58,20 @@ def _patient(do: Callable[_Given, _Found]) -> Callable[_Given, _Found]:
 
     @wraps(do)
     def patient(*given: _Given.args, **named: _Given.kwargs) -> _Found:
-        tries = 1
-        while True:
+        fault: Exception | None = None
+        for _ in range(TRIES):
             try:
                 return do(*given, **named)
-            except (httpx.TransportError, httpx.HTTPStatusError) as error:
-                if isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500:
+            except httpx.TransportError as error:
+                fault = error
+            except httpx.HTTPStatusError as error:
+                if not error.response.is_server_error:
                     raise
-                if tries == TRIES:
-                    raise SchedulerError(
-                        f"Prefect's server did not answer, {TRIES} times ({type(error).__name__}); see server.log, and "
-                        "run the same command again: it starts only what is missing"
-                    ) from error
-                tries += 1
+                fault = error
+        raise SchedulerError(
+            f"Prefect's server did not answer, {TRIES} times ({type(fault).__name__}); see server.log, and run the "
+            "same command again: it starts only what is missing"
+        ) from fault
 
     return patient
 

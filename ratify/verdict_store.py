@@ -183,16 +183,19 @@ def _inserts(verdicts: Sequence[Verdict], paramstyle: str) -> Iterator[tuple[str
 
 @cache
 def _insert(rows: int, paramstyle: str) -> str:
-    row = ", ".join(["?" if paramstyle == "qmark" else "%s"] * len(_NAMES))
-    values = ", ".join([f"({row})"] * rows)
+    values = ", ".join([f"({_marks(len(_NAMES), paramstyle)})"] * rows)
     return f"INSERT INTO verdicts ({', '.join(_NAMES)}) VALUES {values} ON CONFLICT (key) DO NOTHING"
 
 
 @cache
 def _select(keys: int, paramstyle: str) -> str:
     """Look-ups of a few keys come often, and compiling one would take longer than SQLite takes to answer it."""
-    among = ", ".join(["?" if paramstyle == "qmark" else "%s"] * keys)
-    return f"SELECT {', '.join(_NAMES)} FROM verdicts WHERE key IN ({among})"
+    return f"SELECT {', '.join(_NAMES)} FROM verdicts WHERE key IN ({_marks(keys, paramstyle)})"
+
+
+def _marks(count: int, paramstyle: str) -> str:
+    """Places for so many values."""
+    return ", ".join(["?" if paramstyle == "qmark" else "%s"] * count)
 
 
 def _tune_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
