@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from constitutions.schema import Principle
 from judges.listing import keys_of, list_of, pair_keys, places_of
 from ratify import types
-from ratify.types import Comparison, Completion, Failure, Prompt, Verdict
+from ratify.types import Completion, Failure, Prompt, Verdict
 
 
 class Question(NamedTuple):
@@ -192,10 +192,9 @@ class _Writer:
                 for principle in principles:
                     yield self._once(prompt, completion, principle)
         else:
-            shown = Comparison(prompt=prompt, first=a, second=b)
-            for order in (shown, shown.swap()):
+            for first, second in ((a, b), (b, a)):
                 for principle in principles:
-                    yield self._question(prompt, order.first, order.second, principle)
+                    yield self._question(prompt, first, second, principle)
 
     def _once(self, prompt: Prompt, completion: Completion, principle: Principle) -> Question:
         name = completion.id, principle.id

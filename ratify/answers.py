@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import orjson
+
 from ratify.types import Failure
 
 RAW_LIMIT = 2000
@@ -58,6 +60,10 @@ def decode(body: bytes, clean: Clean = str) -> Any:
     Raises:
         CallFailed: it is not JSON.
     """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass  # some servers write NaN, Infinity or a byte order mark, which the slower reader forgives
     try:
         return json.loads(body)
     except _UNREADABLE as error:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 JsonValue = Mapping[str, "JsonValue"] | Sequence["JsonValue"] | str | int | float | bool | None
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+"""Made once: every question's key passes here."""
 MODEL_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """What makes a model: weights, configuration, tokenizer and chat template, not logs or READMEs."""
 
 
 def canonical_json(value: JsonValue) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL.encode(value)
 
 
 def digest(value: JsonValue) -> str:

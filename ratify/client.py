@@ -10,13 +10,14 @@ means, money, and batch files (`batch_api.py`).
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import random
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
 
 from ratify.answers import CallFailed, ChatAnswer, Clean, decode, read_answer
 from ratify.endpoints import Endpoint, EndpointPool, Load
@@ -149,7 +150,7 @@ class ChatClient:
         )  # fmt: skip
         return await self._persist(
             _Request(
-                json.dumps(request).encode(),
+                orjson.dumps(request),
                 _beginning(messages) if len(self._urls) > 1 else "",
                 lambda text: redact(text, [self._key], [message.content for message in messages]),
             )

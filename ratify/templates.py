@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from ratify.errors import ConfigError
@@ -27,14 +28,20 @@ def load_template(path: Path) -> str:
 
 def fill(template: str, fields: Mapping[str, str]) -> str:
     """Replace every `{name}` by `fields[name]` in a single pass; a slot without a field is an error."""
+    parts = _parts(template)
+    filled = list(parts)
+    try:
+        filled[1::2] = [fields[name] for name in parts[1::2]]
+    except KeyError as error:
+        known = ", ".join(sorted(fields))
+        raise ConfigError(f"template slot {{{error.args[0]}}} has no value; known slots: {known}") from None
+    return "".join(filled)
 
-    def value(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in fields:
-            raise ConfigError(f"template slot {{{name}}} has no value; known slots: {', '.join(sorted(fields))}")
-        return fields[name]
 
-    return _SLOT.sub(value, template)
+@lru_cache(maxsize=64)
+def _parts(template: str) -> tuple[str, ...]:
+    """Text and slot names in turn."""
+    return tuple(_SLOT.split(template))
 
 
 def conversation_text(messages: Sequence[Message]) -> str:

@@ -57,7 +57,8 @@ _ONE_AT_A_TIME = {
     "sqlite": sa.text("BEGIN IMMEDIATE"),
 }
 """Of two processes that create the same table at once one fails; the lock ends with the transaction."""
-_NAMES = VERDICTS.c.keys()
+_NAMES = tuple(VERDICTS.c.keys())
+_FAILURE_NAMES = tuple(column.name for column in FAILURES.c if column.name != "id")
 _ROWS_PER_INSERT = (64, 16, 4, 1)
 """64 rows of 12 columns are within SQLite's oldest limit, too."""
 _KEYS_PER_QUERY = 500
@@ -74,8 +75,8 @@ class VerdictStore:
         self._engine = sa.create_engine(self.url)
         if self.url.get_backend_name() == "sqlite":
             sa.event.listen(self._engine, "connect", _tune_sqlite)
-        self._writer: sa.Connection | None = None
-        """Kept open: taking a connection for each commit costs more than the commit."""
+        self._writer: sa.PoolProxiedConnection | None = None
+        """The driver's own, kept open: a commit of few verdicts costs less than SQLAlchemy's part in it."""
         with _OneSentence(self), self._engine.begin() as connection:
             if not set(_METADATA.tables) <= set(sa.inspect(connection).get_table_names()):
                 connection.execute(_ONE_AT_A_TIME[self.url.get_backend_name()])
@@ -85,6 +86,11 @@ class VerdictStore:
     def is_file(self) -> bool:
         """Whether it lies on this machine, so that a commit takes as long as the disk does."""
         return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def driver_fault(self) -> type[Exception]:
+        """What the database's driver raises where it is used without SQLAlchemy."""
+        return self._engine.dialect.loaded_dbapi.Error
 
     @classmethod
     def in_folder(cls, folder: Path) -> VerdictStore:
@@ -96,14 +102,21 @@ class VerdictStore:
         """Store verdicts in one transaction, on disk on return; a key that is known already is left as it was."""
         # In the order of the keys: two writers that lock the same keys in different orders would wait for each other.
         answered = [each for each in sorted(verdicts, key=_key) if each.failure is None]
-        failed = [_failure_row(verdict) for verdict in verdicts if verdict.failure is not None]
+        failed = [each for each in verdicts if each.failure is not None]
+        paramstyle = self._engine.dialect.paramstyle
         with _OneSentence(self):
-            self._writer = self._writer or self._engine.connect()
-            with self._writer.begin():
-                for insert, values in _inserts(answered, self._engine.dialect.paramstyle):
-                    self._writer.exec_driver_sql(insert, values)
-                if failed:
-                    self._writer.execute(sa.insert(FAILURES), failed)
+            writer = self._writer = self._writer or self._engine.raw_connection()
+            try:
+                cursor = writer.cursor()
+                for statement, values in _inserts(answered, paramstyle):
+                    cursor.execute(statement, values)
+                for verdict in failed:
+                    cursor.execute(_insert("failures", _FAILURE_NAMES, 1, paramstyle), _failure_values(verdict))
+                writer.commit()
+            except BaseException:
+                writer.invalidate()
+                self._writer = None
+                raise
 
     def get(self, keys: Iterable[str]) -> dict[str, Verdict]:
         """The stored verdicts among `keys`."""
@@ -156,12 +169,13 @@ class _OneSentence:
 
     def __init__(self, store: VerdictStore) -> None:
         self._where = store.url.render_as_string(hide_password=True)
+        self._faults = (sa.exc.SQLAlchemyError, ModuleNotFoundError, store.driver_fault)
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, sa.exc.SQLAlchemyError | ModuleNotFoundError):
+        if isinstance(error, self._faults):
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             if "full" in reason:
                 reason = "the disk is full; free some space and run the same command again"
@@ -177,14 +191,15 @@ def _inserts(verdicts: Sequence[Verdict], paramstyle: str) -> Iterator[tuple[str
     for size in _ROWS_PER_INSERT:
         while len(verdicts) - start >= size:
             rows = verdicts[start : start + size]
-            yield _insert(size, paramstyle), tuple(getattr(each, name) for each in rows for name in _NAMES)
+            statement = _insert("verdicts", _NAMES, size, paramstyle)
+            yield statement, tuple(getattr(each, name) for each in rows for name in _NAMES)
             start += size
 
 
 @cache
-def _insert(rows: int, paramstyle: str) -> str:
-    values = ", ".join([f"({_marks(len(_NAMES), paramstyle)})"] * rows)
-    return f"INSERT INTO verdicts ({', '.join(_NAMES)}) VALUES {values} ON CONFLICT (key) DO NOTHING"
+def _insert(table: str, names: tuple[str, ...], rows: int, paramstyle: str) -> str:
+    values = ", ".join([f"({_marks(len(names), paramstyle)})"] * rows)
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES {values} ON CONFLICT DO NOTHING"
 
 
 @cache
@@ -218,9 +233,8 @@ def _key(verdict: Verdict) -> str:
     return verdict.key
 
 
-def _failure_row(verdict: Verdict) -> dict[str, Any]:
-    row = verdict.model_dump(include={column.name for column in FAILURES.c} - {"id"})
-    return row | {"failure": str(verdict.failure)}
+def _failure_values(verdict: Verdict) -> tuple[Any, ...]:
+    return tuple(getattr(verdict, name) if name != "failure" else str(verdict.failure) for name in _FAILURE_NAMES)
 
 
 def _batches(keys: Iterable[str], size: int) -> Iterator[list[str]]:
