@@ -21,7 +21,7 @@ from typing import Protocol
 
 from judges.commit_queue import CommitQueue
 from judges.questions import Judge, Question, verdict_keys
-from judges.reasks import attempts
+from judges.reasks import ask
 from judges.statistics import LabellingStatistics
 from ratify.errors import BudgetError, SpendingError
 from ratify.progress import Progress, Silent
@@ -193,12 +193,11 @@ class _Run:
             if not self._affordable(question):
                 return
             self._in_flight += 1
-            async for verdicts in attempts(self._judge, question):
-                await queue.put(*verdicts)
+            verdict = await ask(self._judge, question, queue.put)
             self._in_flight -= 1
-            self._budget.settle(verdicts[-1])
+            self._budget.settle(verdict)
             self._open.remove(question.key)
-            self._count(question, verdicts[-1])
+            self._count(question, verdict)
 
     def _affordable(self, question: Question) -> bool:
         """A worker that may not ask leaves; the others' answers, which are paid for, are waited for and stored."""

@@ -14,7 +14,7 @@ verdict that stands in the end, or the last failure, has the question's own key,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol, cast
 
 from judges.questions import Judge, Question
@@ -32,6 +32,10 @@ class Attempt(NamedTuple):
     """What the same answer says of other pairs of a list, without tokens of their own."""
 
 
+Keep = Callable[..., Awaitable[None]]
+"""Given the verdicts of one attempt, which belong together; returns once they are kept."""
+
+
 class AsksAgain(Protocol):
     """A judge that can be asked the same question once more."""
 
@@ -41,31 +45,41 @@ class AsksAgain(Protocol):
         """Ask once; `retry` counts the attempts before."""
 
 
-async def attempts(judge: Judge, question: Question) -> AsyncIterator[tuple[Verdict, ...]]:
-    """The verdicts of every attempt, failed ones first; the last of the last stands under the question's key.
+async def ask(judge: Judge, question: Question, keep: Keep) -> Verdict:
+    """Ask until a verdict or the last failure stands under the question's key, and return that; `keep` gets what every
+    attempt gave and is waited for.
 
     Raises:
         EndpointError: the fault concerns every call.
     """
     if not hasattr(judge, "attempt"):  # isinstance of a protocol is slow, and every question comes here
-        yield (await judge.answer(question),)
-        return
+        verdict = await judge.answer(question)
+        await keep(verdict)
+        return verdict
     asks_again = cast("AsksAgain", judge)
-    prompt_tokens = completion_tokens = 0
-    for retry in range(asks_again.max_reasks + 1):
+    prompt_tokens = completion_tokens = retry = 0
+    while True:
         verdict, again, also = await asks_again.attempt(question, retry)
         prompt_tokens += verdict.prompt_tokens
         completion_tokens += verdict.completion_tokens
         if verdict.failure is None or not again or retry == asks_again.max_reasks:
             tokens = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
-            yield *also, verdict.model_copy(update=tokens) if retry else verdict
-            return
-        yield (verdict.model_copy(update={"key": attempt_key(question.key, retry)}),)
+            last = verdict.model_copy(update=tokens) if retry else verdict
+            await keep(*also, last)
+            return last
+        await keep(verdict.model_copy(update={"key": attempt_key(question.key, retry)}))
+        retry += 1
 
 
 async def last_attempt(judge: Judge, question: Question) -> Verdict:
     """The verdict that stands in the end; for who keeps that one alone, its raw text holds the failed attempts too."""
-    *failed, last = [verdicts[-1] async for verdicts in attempts(judge, question)]
+    kept: list[Verdict] = []
+
+    async def keep(*verdicts: Verdict) -> None:
+        kept.append(verdicts[-1])
+
+    last = await ask(judge, question, keep)
+    *failed, _ = kept
     told = [f"[attempt {number}: {verdict.failure}: {verdict.raw}]" for number, verdict in enumerate(failed, 1)]
     return last.model_copy(update={"raw": "\n".join([*told, last.raw])})
 

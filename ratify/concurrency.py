@@ -29,7 +29,7 @@ KEPT_THROUGHPUT = 0.8
 """A trial that finishes less than this share of requests per second is taken back."""
 FALLING, RISING = 0.1, 0.02
 """Weight of a window in the usual latency; a queue that builds up must not become the usual thing at once."""
-SPACING = 0.5
+SPACING = 0.25
 """Time between two requests, as a share of what it is when they are spread evenly over a latency."""
 SPARE_SHARE = 0.125
 """Requests that may wait inside the server, as a share of those it computes, so that it never runs dry."""
@@ -60,7 +60,7 @@ class ConcurrencyLimit:
         self.spacing_s = 0.0
         """Least time from one request to the next. What is sent together is answered together, and then each answer
         waits while others are read; spread out, none does. It follows the last window's shortest latency, so it bounds
-        the throughput only where latencies fall to less than half of that, and then for one window."""
+        the throughput only where latencies fall to less than a quarter of that, and then for one window."""
 
     @property
     def limit(self) -> int:

@@ -11,6 +11,8 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ VERDICTS = sa.Table(
     "verdicts",
     _METADATA,
     sa.Column("key", sa.String(64), primary_key=True),
-    sa.Column("judge", sa.String(64), nullable=False, index=True),
+    sa.Column("judge", sa.String(64), nullable=False),
     sa.Column("principle", sa.String(200), nullable=False),
     sa.Column("protocol", sa.String(16), nullable=False),
     sa.Column("prompt_id", sa.Text, nullable=False),
@@ -58,6 +60,7 @@ _ONE_AT_A_TIME = {
 }
 """Of two processes that create the same table at once one fails; the lock ends with the transaction."""
 _NAMES = tuple(VERDICTS.c.keys())
+_values = attrgetter(*_NAMES)
 _FAILURE_NAMES = tuple(column.name for column in FAILURES.c if column.name != "id")
 _ROWS_PER_INSERT = (64, 16, 4, 1)
 """64 rows of 12 columns are within SQLite's oldest limit, too."""
@@ -168,18 +171,18 @@ class _OneSentence:
     """Turn a database fault into one sentence without the URL's password."""
 
     def __init__(self, store: VerdictStore) -> None:
-        self._where = store.url.render_as_string(hide_password=True)
-        self._faults = (sa.exc.SQLAlchemyError, ModuleNotFoundError, store.driver_fault)
+        self._store = store
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, self._faults):
+        if isinstance(error, (sa.exc.SQLAlchemyError, ModuleNotFoundError, self._store.driver_fault)):
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             if "full" in reason:
                 reason = "the disk is full; free some space and run the same command again"
-            raise StoreError(f"verdict store {self._where}: {reason}") from error
+            where = self._store.url.render_as_string(hide_password=True)
+            raise StoreError(f"verdict store {where}: {reason}") from error
 
 
 def _inserts(verdicts: Sequence[Verdict], paramstyle: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
@@ -192,7 +195,7 @@ def _inserts(verdicts: Sequence[Verdict], paramstyle: str) -> Iterator[tuple[str
         while len(verdicts) - start >= size:
             rows = verdicts[start : start + size]
             statement = _insert("verdicts", _NAMES, size, paramstyle)
-            yield statement, tuple(getattr(each, name) for each in rows for name in _NAMES)
+            yield statement, tuple(chain.from_iterable(map(_values, rows)))
             start += size
 
 

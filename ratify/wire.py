@@ -171,6 +171,8 @@ def _media_type(reply: Reply) -> str:
 
 def refusal(reply: Reply, base_url: str, key_env: str, model: str) -> EndpointError | None:
     """The error for a status that concerns every call, None for any other."""
+    if reply.status == 200:
+        return None
     text = reply.body[:4000].decode("utf-8", "replace")
     if 300 <= reply.status < 400:
         target = urlsplit(reply.headers.get("location", ""))

@@ -78,9 +78,10 @@ def weigh(first_token: Mapping[str, float] | None, answers: Sequence[frozenset[s
     """
     if not first_token:
         return Weighed(None, None, Failure.NO_LOGPROBS)
-    if any(math.isnan(value) or value > 1e-3 for value in first_token.values()):
+    values = first_token.values()
+    if math.isnan(sum(values)) or max(values) > 1e-3:
         return Weighed(None, None, Failure.PARSE_ERROR)
-    seen = [logsumexp(value for token, value in first_token.items() if token in answer) for answer in answers]
+    seen = [logsumexp([value for token, value in first_token.items() if token in answer]) for answer in answers]
     coverage = min(1.0, sum(map(math.exp, seen)))
     if coverage < min_coverage or coverage == 0.0:
         return Weighed(None, coverage, Failure.LOW_COVERAGE)

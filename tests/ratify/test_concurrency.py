@@ -131,12 +131,12 @@ def test_a_queue_that_the_server_reports_is_cut_away_but_never_the_work_in_progr
     assert limit.limit == 72
 
 
-def test_requests_are_spaced_by_half_an_even_spread_over_the_shortest_latency() -> None:
+def test_requests_are_spaced_by_a_quarter_of_an_even_spread_over_the_shortest_latency() -> None:
     limit = ConcurrencyLimit(16)
     for tick in range(32):
         assert limit.spacing_s == 0.0  # nothing is known yet
         limit.succeeded(0.8 if tick else 0.2, 16, 1.0 + tick / 80)
-    assert limit.spacing_s == 0.5 * 0.2 / 16
+    assert limit.spacing_s == 0.25 * 0.2 / 16
     for tick in range(32):
         limit.succeeded(0.8, 3, 2.0 + tick)
     assert limit.spacing_s == 0.0  # so few never meet

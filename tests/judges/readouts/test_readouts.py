@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from judges import reasks
 from judges.labelling import Collection, collect_verdicts
 from judges.model_judge import ModelJudge
 from judges.questions import Question
@@ -17,7 +18,7 @@ from judges.readouts.reading import seed_of
 from judges.readouts.reasoning import LEAD_IN
 from judges.readouts.score import SCORES, mean_score, score_log_odds, score_masses, split_one
 from judges.readouts.votes import vote_log_odds
-from judges.reasks import attempt_key, attempts
+from judges.reasks import attempt_key
 from ratify.sections import JudgeSection
 from ratify.types import Failure, Verdict
 from ratify.verdict_store import VerdictStore
@@ -34,7 +35,13 @@ def ask(settings: JudgeSection, script: Script) -> tuple[list[Verdict], list[dic
     async def work(client: Any, server: ScriptedServer) -> tuple[list[Verdict], list[dict[str, Any]], Question]:
         judge = ModelJudge(settings, client, model_hash="m")
         question = question_for(judge)
-        return [verdicts[-1] async for verdicts in attempts(judge, question)], server.requests, question
+        kept: list[Verdict] = []
+
+        async def keep(*verdicts: Verdict) -> None:
+            kept.append(verdicts[-1])
+
+        await reasks.ask(judge, question, keep)
+        return kept, server.requests, question
 
     found: tuple[list[Verdict], list[dict[str, Any]], Question] = with_server(settings, script, work)
     return found
