@@ -36,6 +36,7 @@ from flows.judge_cli import judge_app
 from ratify.config import Config, load_config, resolved_json
 from ratify.errors import ConfigError, RatifyError
 from ratify.lineage import ROOT
+from ratify.memory import return_freed_memory
 from ratify.safety import switch_telemetry_off
 
 ROOMS = ("constitutions", "generation", "judges", "training", "evaluation", "flows", "demo")
@@ -205,6 +206,7 @@ def main() -> None:
     try:
         _check_rooms()
         switch_telemetry_off()
+        return_freed_memory()
         signal.signal(signal.SIGTERM, _interrupt)
         app()
     except SystemExit as leaving:

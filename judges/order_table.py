@@ -17,8 +17,8 @@ from judges.questions import Pair, Questionnaire
 from ratify.canonical import digest
 from ratify.types import Verdict
 
-MOST_PROMPTS = 20_000
-"""A share among as many prompts is known to 0.7 points either way; more would only take memory and time."""
+MOST_PROMPTS = 5_000
+"""A share among as many prompts is known to 1.4 points either way; more would only take memory and time."""
 
 
 class OrderTable:

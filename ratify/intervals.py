@@ -34,8 +34,10 @@ Clusters = Sequence[Hashable] | NDArray[np.int64]
 Statistic = Callable[[Floats], Floats]
 """From column sums of shape (..., columns) to values of shape (...)."""
 
-HELD_LIMIT = 8_000_000
-"""Multiplicities (draws times clusters) that are kept from one figure to the next: 8 MB, as no count is above 255."""
+HELD_LIMIT = 2_000_000
+"""Multiplicities (draws times clusters) that are kept from one figure to the next: 2 MB, as no count is above 255."""
+DRAWN_AT_ONCE = 125_000
+"""Multiplicities that are drawn together, in a megabyte."""
 
 
 class EvidenceError(InputError):
@@ -148,7 +150,7 @@ def _held_multiplicities(size: int, draws: int, seed: int) -> list[NDArray[np.un
 
 
 def _drawn_multiplicities(size: int, draws: int, generator: np.random.Generator) -> Iterator[Floats]:
-    step = max(1, HELD_LIMIT // (64 * size))
+    step = max(1, DRAWN_AT_ONCE // size)
     for start in range(0, draws, step):
         count = min(step, draws - start)
         rows = generator.integers(0, size, size=(count, size)) + size * np.arange(count)[:, None]

@@ -54,8 +54,6 @@ def _lineage(context: RunContext) -> dict[str, Any]:
 
 
 def _work(context: RunContext, stage: StageStore) -> Metrics:
-    # Arrow's own pool keeps some 30 MB of what is freed; the system's gives it back and is no slower.
-    pa.set_memory_pool(pa.system_memory_pool())
     config = context.config
     whole = _judged_by_panel if config.panel.judges else _judged
     with writing_labels(stage.path, constitution_of(context)) as files:

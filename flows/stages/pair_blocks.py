@@ -8,6 +8,7 @@ only who speaks about them. Left out: which pairs are drawn (`judges/pairs.py`) 
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -62,22 +63,20 @@ class Sheets:
         self._judge = judge
         self.pairs = self.identical = self.questions = self.prompts = 0
         """Counts over all blocks; a question that two blocks ask counts twice."""
-        self._coverages: list[Coverage] = []
+        self._coverages: list[bytes] = []
         for block in blocks():
             coverage = cover(block.prompts, block.pairs, self._principles, judge, per_pair)
-            self._coverages.append(coverage)
+            self._coverages.append(_packed(coverage))
             self.prompts += len(block.prompts)
             self.pairs += len(block.pairs)
             self.identical += block.identical
             self.questions += self._count(block.pairs, coverage)
 
     def __iter__(self) -> Iterator[tuple[Block, Coverage, Questionnaire]]:
-        for block, coverage in zip(self._blocks(), self._coverages, strict=True):
-            yield (
-                block,
-                coverage,
-                write_questions(block.prompts, block.pairs, self._principles, self._judge, coverage.open),
-            )
+        for block, packed in zip(self._blocks(), self._coverages, strict=True):
+            coverage = _unpacked(packed, len(block.pairs))
+            sheet = write_questions(block.prompts, block.pairs, self._principles, self._judge, coverage.open)
+            yield block, coverage, sheet
 
     def all_questions(self) -> Iterator[Question]:
         """The questions of all sheets."""
@@ -95,3 +94,13 @@ class Sheets:
             for each in (a, b):
                 replies[each.id] = replies[each.id] | row if each.id in replies else row
         return sum(int(row.sum()) for row in replies.values())
+
+
+def _packed(coverage: Coverage) -> bytes:
+    """As a rule a few bytes a block, since most rows are alike."""
+    return zlib.compress(np.stack([coverage.asked.view(np.int8), coverage.decided]).tobytes(), 1)
+
+
+def _unpacked(packed: bytes, pairs: int) -> Coverage:
+    asked, decided = np.frombuffer(zlib.decompress(packed), dtype=np.int8).reshape(2, pairs, -1)
+    return Coverage(asked.view(np.bool_), decided)

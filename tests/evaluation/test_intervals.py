@@ -77,6 +77,7 @@ def test_parts_of_draws_equal_all_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     sums = np.random.default_rng(1).normal(size=(11, 3))
     whole = resampled_sums(sums, Resampling(draws=40, seed=9))
     monkeypatch.setattr("ratify.intervals.HELD_LIMIT", 100)
+    monkeypatch.setattr("ratify.intervals.DRAWN_AT_ONCE", 50)
     np.testing.assert_allclose(resampled_sums(sums, Resampling(draws=40, seed=9)), whole)
 
 
