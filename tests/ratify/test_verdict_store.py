@@ -41,6 +41,16 @@ def test_a_failure_is_kept_but_never_answers(tmp_path: Path) -> None:
     assert store.failures() == [("a", Failure.PARSE_ERROR, "<html>")]
 
 
+def test_what_cannot_be_stored_takes_its_transaction_with_it_and_nothing_else(tmp_path: Path) -> None:
+    store = VerdictStore.in_folder(tmp_path)
+    store.append([verdict("a")])
+    with pytest.raises(UnicodeEncodeError):
+        store.append([verdict("b"), verdict("c", raw="half a character: \ud800")])
+    assert store.count() == 1
+    store.append([verdict("b")])
+    assert store.get(["a", "b", "c"]).keys() == {"a", "b"}
+
+
 def test_thousands_of_keys_are_looked_up(tmp_path: Path) -> None:
     store = VerdictStore.in_folder(tmp_path)
     store.append([verdict(f"{n}") for n in range(2500)])
