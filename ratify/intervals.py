@@ -34,8 +34,8 @@ Clusters = Sequence[Hashable] | NDArray[np.int64]
 Statistic = Callable[[Floats], Floats]
 """From column sums of shape (..., columns) to values of shape (...)."""
 
-HELD_LIMIT = 2_000_000
-"""Multiplicities (draws times clusters) that are kept from one figure to the next: 2 MB, as no count is above 255."""
+HELD_LIMIT = 4_000_000
+"""Multiplicities (draws times clusters) that are kept from one figure to the next: 4 MB, as no count is above 255."""
 DRAWN_AT_ONCE = 125_000
 """Multiplicities that are drawn together, in a megabyte."""
 
