@@ -74,7 +74,7 @@ class Sheets:
 
     def __iter__(self) -> Iterator[tuple[Block, Coverage, Questionnaire]]:
         for block, packed in zip(self._blocks(), self._coverages, strict=True):
-            coverage = _unpacked(packed, len(block.pairs))
+            coverage = _unpacked(packed, (len(block.pairs), len(self._principles)))
             sheet = write_questions(block.prompts, block.pairs, self._principles, self._judge, coverage.open)
             yield block, coverage, sheet
 
@@ -101,6 +101,6 @@ def _packed(coverage: Coverage) -> bytes:
     return zlib.compress(np.stack([coverage.asked.view(np.int8), coverage.decided]).tobytes(), 1)
 
 
-def _unpacked(packed: bytes, pairs: int) -> Coverage:
-    asked, decided = np.frombuffer(zlib.decompress(packed), dtype=np.int8).reshape(2, pairs, -1)
+def _unpacked(packed: bytes, shape: tuple[int, int]) -> Coverage:
+    asked, decided = np.frombuffer(zlib.decompress(packed), dtype=np.int8).reshape(2, *shape)
     return Coverage(asked.view(np.bool_), decided)

@@ -15,15 +15,18 @@ from flows.stages import generate
 from flows.stages.canaries import CALIBRATOR
 from flows.stages.judging import collect, constitution_of, make_judge
 from flows.stages.label import training_blocks
-from flows.stages.pair_blocks import Sheets
+from flows.stages.pair_blocks import Block, Sheets
 from flows.stages.relabel import context_of
 from judges.assignment import cover
 from judges.gold_calibration import calibrated, read_calibrators
 from judges.label_table import write_label_table
 from judges.labels import label_pairs
+from judges.model_judge import ModelJudge
 from judges.pairs import draw_pairs
 from judges.preference_table import write_preferences
 from judges.questions import write_questions
+from ratify.sections import JudgeSection
+from tests.judges.worlds import constitution, many, pair, prompt
 
 RUN = Callable[..., Any]
 
@@ -109,3 +112,20 @@ def test_a_run_in_which_nothing_is_decided_leaves_no_table(ratify: RUN, small_ru
     assert said.code != 0 and "no pair was decided" in said.err
     stage = tmp_path / "small" / "round-000" / "label"
     assert not list(stage.glob("*.parquet")) and not list(stage.glob(".*.tmp"))
+
+
+def test_who_speaks_about_a_block_comes_back_as_it_was_even_without_pairs() -> None:
+    rules = constitution(
+        "id: long, text: Be long., checks: [{type: min_words, value: 3}]",
+        "id: kind, text: Be kind., applies_to: {tags: [other]}",
+    )
+    prompts, pairs = many(3)
+    pairs[0] = pair("A longer reply.", "No.", "p0")
+    blocks = [Block(prompts, pairs, 0), Block({"same": prompt("same")}, [], 6)]
+    judge = ModelJudge(JudgeSection(model="m"), model_hash="m")
+    kept = [coverage for _, coverage, _ in Sheets(lambda: blocks, rules, judge)]
+    made = [cover(block.prompts, block.pairs, rules.active, judge) for block in blocks]
+    assert made[0].decided.any() and not made[0].asked.all()
+    for one, other in zip(kept, made, strict=True):
+        assert one.asked.shape == other.asked.shape and one.asked.dtype == other.asked.dtype
+        assert (one.asked == other.asked).all() and (one.decided == other.decided).all()
