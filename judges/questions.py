@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from constitutions.schema import Principle
 from judges.listing import keys_of, list_of, pair_keys, places_of
 from ratify import types
-from ratify.types import Completion, Failure, Prompt, Verdict
+from ratify.types import Comparison, Completion, Failure, Prompt, Verdict
 
 
 class Question(NamedTuple):
@@ -192,9 +192,10 @@ class _Writer:
                 for principle in principles:
                     yield self._once(prompt, completion, principle)
         else:
-            for first, second in ((a, b), (b, a)):
+            shown = Comparison(prompt, a, b)
+            for order in (shown, shown.swap()):
                 for principle in principles:
-                    yield self._question(prompt, first, second, principle)
+                    yield self._question(prompt, order.first, order.second, principle)
 
     def _once(self, prompt: Prompt, completion: Completion, principle: Principle) -> Question:
         name = completion.id, principle.id

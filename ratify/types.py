@@ -8,7 +8,7 @@ about one principle, a *label* is what the verdicts of a pair add up to.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,8 +55,9 @@ class Completion(Record):
     """The very tokens that were sampled, where the server tells: a text can be cut into tokens in more than one way."""
 
 
-class Comparison(Record):
-    """Two completions of one prompt in the order in which a judge is shown them."""
+class Comparison(NamedTuple):
+    """Two completions of one prompt in the order in which a judge is shown them; made for every question, kept in no
+    file, so nothing is validated again."""
 
     prompt: Prompt
     first: Completion
@@ -64,7 +65,7 @@ class Comparison(Record):
 
     def swap(self) -> Comparison:
         """The same comparison shown the other way round."""
-        return Comparison(prompt=self.prompt, first=self.second, second=self.first)
+        return Comparison(self.prompt, self.second, self.first)
 
 
 class Failure(StrEnum):

@@ -61,6 +61,7 @@ _ONE_AT_A_TIME = {
 """Of two processes that create the same table at once one fails; the lock ends with the transaction."""
 _NAMES = tuple(VERDICTS.c.keys())
 _values = attrgetter(*_NAMES)
+"""A verdict as a row."""
 _FAILURE_NAMES = tuple(column.name for column in FAILURES.c if column.name != "id")
 _ROWS_PER_INSERT = (64, 16, 4, 1)
 """64 rows of 12 columns are within SQLite's oldest limit, too."""

@@ -79,6 +79,7 @@ def weigh(first_token: Mapping[str, float] | None, answers: Sequence[frozenset[s
     if not first_token:
         return Weighed(None, None, Failure.NO_LOGPROBS)
     values = first_token.values()
+    # A sum is no number where a value is none, or where both infinities are among them; one of those is positive.
     if math.isnan(sum(values)) or max(values) > 1e-3:
         return Weighed(None, None, Failure.PARSE_ERROR)
     seen = [logsumexp([value for token, value in first_token.items() if token in answer]) for answer in answers]
